@@ -1,0 +1,78 @@
+"""Errors at the door: what can be wrong with what a user passes, said by name."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from gdjax.types import Params
+
+__all__ = ["float_params", "require", "same_structure", "scalar_value"]
+
+
+def float_params(params: Params, owner: str) -> Params:
+    """Returns ``params`` as arrays, or says which leaf is not of real floating type."""
+    leaves = tree_leaves_with_path(params)
+    if not leaves:
+        raise ValueError(f"{owner}: params has no arrays in it")
+    for path, leaf in leaves:
+        name = f"params{keystr(path)}"
+        try:
+            array = jnp.asarray(leaf)
+        except TypeError:
+            raise TypeError(f"{owner}: {name} is a {type(leaf).__name__}, not an array") from None
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise TypeError(
+                f"{owner}: {name} is {array.dtype}; split complex params into real and imaginary parts"
+            )
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(
+                f"{owner}: {name} is {array.dtype}; params must be floating, e.g. jnp.asarray(x, float)"
+            )
+        if array.size == 0:
+            raise ValueError(f"{owner}: {name} is empty, shape {array.shape}")
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), params)
+
+
+def scalar_value(value: Any, owner: str) -> jax.Array:
+    """Returns ``value`` if it is one real floating number, or says what it is instead."""
+    if isinstance(value, tuple):
+        raise TypeError(
+            f"{owner}: the objective returned a tuple of {len(value)}; it must return one number "
+            "(an objective with auxiliary output: lambda params: f(params)[0])"
+        )
+    try:
+        array = jnp.asarray(value)
+    except TypeError:
+        raise TypeError(
+            f"{owner}: the objective returned a {type(value).__name__}, not a number"
+        ) from None
+    if array.shape != ():
+        raise TypeError(
+            f"{owner}: the objective must return a scalar, it returned shape {array.shape} "
+            "(sum or average it)"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(
+            f"{owner}: the objective must return a real floating number, not {array.dtype}"
+        )
+    return array
+
+
+def same_structure(found: Any, expected: Any, owner: str, name: str) -> None:
+    """Raises where two trees differ in structure."""
+    found, expected = jax.tree.structure(found), jax.tree.structure(expected)
+    if found != expected:
+        raise ValueError(f"{owner}: {name} has the structure {found}, expected {expected}")
+
+
+def require(owner: str, **arguments: Any) -> None:
+    """Raises where an extra argument that ``owner`` needs was not passed to ``update``."""
+    missing = [name for name, given in arguments.items() if given is None]
+    if missing:
+        wanted = ", ".join(f"{name}=..." for name in missing)
+        raise TypeError(
+            f"{owner} needs {' and '.join(missing)}: call update(grads, state, params, {wanted}); "
+            "gdjax.minimize passes them"
+        )

@@ -1,0 +1,337 @@
+"""The driver: a run is a pure triple (init, step, done), and `minimize` is a run under one loop."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import register_pytree_node_class
+
+from gdjax import checks, recording, trees
+from gdjax.objectives import Objective
+from gdjax.stopping import StopCriterion, residual_below
+from gdjax.types import Answer, Params, Result, Scalar, Status, Step, Transformation, ValueFn
+
+__all__ = ["Run", "RunState", "minimize"]
+
+
+class RunState(NamedTuple):
+    """Where a run stands between two steps.
+
+    Attributes:
+      params: the point to evaluate next; a trial for methods that keep an `Answer`.
+      optimizer: the optimizer's state.
+      stop: the criterion's state.
+      answer: the last good point.
+      count: evaluations made.
+      steps: updates behind the answer.
+      draws: mini-batches drawn before the current one.
+      refresh: whether the next evaluation shows an accepted point to a new mini-batch.
+      status: a `Status` as int8.
+      trace: recorded arrays, or None.
+    """
+
+    params: Params
+    optimizer: Any
+    stop: Any
+    answer: Answer
+    count: Scalar
+    steps: Scalar
+    draws: Scalar
+    refresh: Scalar
+    status: Scalar
+    trace: Any
+
+
+def _as_transformation(optimizer: Any) -> Transformation:
+    if hasattr(optimizer, "gradient_transformation"):  # optax.MultiSteps
+        optimizer = optimizer.gradient_transformation()
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            "optimizer must be a gradient transformation with init and update, got "
+            f"{type(optimizer).__name__}; a constructor has to be called: gdjax.adam(1e-3)"
+        )
+    return optimizer
+
+
+def _own_answer(state: Any, params: Params) -> Answer | None:
+    """The answer that an optimizer keeps for the whole of ``params``, if it keeps one."""
+    structure = jax.tree.structure(params)
+    found = [
+        answer
+        for _, answer in optax.tree.get_all_with_path(state, "answer")
+        if isinstance(answer, Answer) and jax.tree.structure(answer.params) == structure
+    ]
+    if len(found) > 1:
+        raise ValueError(
+            f"the optimizer keeps {len(found)} answers for the same params: chain at most one "
+            "method that proposes trial points (trust region, line search, proximal, ...)"
+        )
+    return found[0] if found else None
+
+
+@register_pytree_node_class
+class Run:
+    """One optimization as a pure triple ``init()``, ``step(state)``, ``done(state)``, then ``result(state)``.
+
+    A run is a pytree of its arrays (data, starting point, key, tolerances), so runs cross ``jit`` and
+    ``vmap``; its functions are static.
+
+    Each step evaluates value and gradient once, at the point that the update before it proposed, and
+    shows them to the optimizer. After ``max_steps`` updates the last point is evaluated too: a run of
+    n steps evaluates the objective n + 1 times, and its value belongs to its point.
+
+    Args:
+      objective: a function ``params -> scalar``, or an `Objective` such as `finite_sum` makes.
+      params: the starting point, a pytree of floating arrays.
+      optimizer: any gradient transformation of gdjax or optax.
+      stop: a `StopCriterion`; None takes exactly ``max_steps`` steps, the fixed-length form, which
+        reverse-mode differentiation can pass through.
+      max_steps: the largest number of updates, a Python integer.
+      record: a function of a `Step`, or ``every(stride, function)``; what it returns is stacked
+        into ``Result.trace``.
+      key: a JAX key, or an integer seed; needed by objectives that draw mini-batches.
+
+    Raises:
+      TypeError: params that are not floating, an objective that is not scalar (when first traced).
+      ValueError: empty params, a negative ``max_steps``, mini-batches without a key.
+    """
+
+    def __init__(
+        self,
+        objective: Any,
+        params: Params,
+        optimizer: Any,
+        *,
+        stop: StopCriterion | None = residual_below(1e-6),
+        max_steps: int = 1000,
+        record: Any = None,
+        key: Any = None,
+    ):
+        if not callable(objective) and not isinstance(objective, Objective):
+            raise TypeError(
+                "objective must be a function of params or an Objective, got "
+                f"{type(objective).__name__}"
+            )
+        if stop is not None and not isinstance(stop, StopCriterion):
+            raise TypeError(
+                "stop must be a StopCriterion such as gdjax.stopping.residual_below(1e-6), or "
+                f"None, got {type(stop).__name__}"
+            )
+        if isinstance(max_steps, bool) or not hasattr(max_steps, "__index__") or max_steps < 0:
+            raise ValueError(f"max_steps must be an integer of at least 0, got {max_steps!r}")
+        if isinstance(objective, Objective) and objective.sample is not None and key is None:
+            raise ValueError("the objective draws mini-batches: pass key=jax.random.key(0)")
+        self.objective = trees.callables_as_trees(objective)
+        self.params = checks.float_params(params, "minimize")
+        self.optimizer = trees.callables_as_trees(_as_transformation(optimizer))
+        self.stop = trees.callables_as_trees(stop)
+        self.key = jax.random.key(key) if isinstance(key, int) else key
+        self.max_steps = int(max_steps)
+        self.record = recording.as_recorder(record)
+        self._cached = {}
+
+    def tree_flatten(self):
+        arrays = (self.objective, self.params, self.optimizer, self.stop, self.key)
+        return arrays, (self.max_steps, self.record)
+
+    @classmethod
+    def tree_unflatten(cls, static, arrays):
+        run = object.__new__(cls)
+        run.objective, run.params, run.optimizer, run.stop, run.key = arrays
+        run.max_steps, run.record = static
+        run._cached = {}
+        return run
+
+    @property
+    def _draws_batches(self) -> bool:
+        return isinstance(self.objective, Objective) and self.objective.sample is not None
+
+    def _once(self, name: str, function: Any) -> Any:
+        """``function`` checked and traced once a run, however often it is differentiated or called."""
+
+        def checked(*args):
+            return checks.scalar_value(function(*args), "minimize")
+
+        return self._cached.setdefault(name, jax.jit(checked, inline=True))
+
+    def _value_fn(self, draws: Scalar) -> ValueFn:
+        """The objective as the current evaluation sees it."""
+        objective = self.objective
+        if not isinstance(objective, Objective):
+            return self._once("value", objective)
+        batch = objective.sample(self.key, draws) if objective.sample is not None else None
+        on_batch = self._once("batch", lambda params, batch: objective.at(batch)(params))
+        return lambda params: on_batch(params, batch)
+
+    def _full(self) -> ValueFn:
+        """The objective as the result sees it: over all data where that is known."""
+        if isinstance(self.objective, Objective) and self.objective.full is not None:
+            return self._once("full", self.objective.full)
+        return self._value_fn(jnp.int32(0))
+
+    def init(self) -> RunState:
+        """The state before the first evaluation; evaluates nothing."""
+        params = trees.strong(self.params)
+        unknown = jnp.asarray(jnp.inf, jax.eval_shape(self._full(), params).dtype)
+        answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
+        zero = jnp.int32(0)
+        first = Step(zero, params, unknown, unknown)
+        record = self.record
+        return RunState(
+            params=params,
+            optimizer=trees.strong(self.optimizer.init(params)),
+            stop=None if self.stop is None else trees.strong(self.stop.init(params)),
+            answer=answer,
+            count=zero,
+            steps=zero,
+            draws=zero,
+            refresh=jnp.asarray(True),
+            status=jnp.int8(Status.RUNNING),
+            trace=None if record is None else recording.blank(record, first, self.max_steps),
+        )
+
+    def step(self, state: RunState) -> RunState:
+        """Evaluates the proposed point and lets the optimizer judge it and propose the next.
+
+        A run that has ended keeps its answer, status and steps.
+        """
+        params, running = state.params, self._running(state)
+        value_fn = self._value_fn(state.draws)
+        value, grad = jax.value_and_grad(value_fn)(params)
+        update = optax.with_extra_args_support(self.optimizer).update
+        updates, optimizer = update(
+            grad, state.optimizer, params, value=value, grad=grad, value_fn=value_fn
+        )
+        checks.same_structure(updates, params, "optimizer.update", "updates")
+        proposal = optax.apply_updates(params, updates)
+        optimizer = trees.keep_types(optimizer, state.optimizer)
+
+        seen = _own_answer(optimizer, params)
+        if seen is None:
+            lost = ~(jnp.isfinite(value) & trees.all_finite(grad))
+            seen = Answer(params, value, trees.norm(grad), jnp.int8(Status.RUNNING))
+            good = running & (~lost | (state.count == 0))
+            draws, refresh = state.draws + 1, state.refresh
+        else:
+            value, lost, good = seen.value, ~jnp.isfinite(seen.value), running
+            proposal, draws, refresh = self._hold_batch(state, seen, proposal)
+        answer = trees.choose(good, trees.keep_types(seen, state.answer), state.answer)
+        steps = jnp.where(good, state.count, state.steps)
+        view = Step(steps, answer.params, answer.value, answer.residual)
+        failed = lost & running
+        failure = jnp.where(value == -jnp.inf, Status.UNBOUNDED, Status.NONFINITE)
+        verdict, stop = self._verdict(state, answer, view)
+        status = jnp.where(failed, failure, jnp.where(running, verdict, state.status))
+        trace = state.trace
+        if self.record is not None:
+            trace = recording.write(self.record, trace, view, state.count, good)
+        return RunState(
+            params=proposal,
+            optimizer=optimizer,
+            stop=stop,
+            answer=answer,
+            count=state.count + 1,
+            steps=steps,
+            draws=draws,
+            refresh=refresh,
+            status=status.astype(jnp.int8),
+            trace=trace,
+        )
+
+    def _running(self, state: RunState) -> Scalar:
+        return state.status == Status.RUNNING
+
+    def _hold_batch(self, state: RunState, answer: Answer, proposal: Params):
+        """Keeps the mini-batch while a trial is pending, shows an accepted point to the next one.
+
+        A trial and its base are judged on the same batch. An accepted point is evaluated on the next
+        batch before the step from it is proposed: its method meets its own answer again, and takes
+        the new value and gradient as the base.
+        """
+        if not self._draws_batches:
+            return proposal, state.draws, state.refresh
+        refresh = trees.all_equal(answer.params, state.params) & ~state.refresh
+        return trees.choose(refresh, answer.params, proposal), state.draws + refresh, refresh
+
+    def _verdict(self, state: RunState, answer: Answer, view: Step):
+        """The criterion's word, else the method's own, else whether steps are left."""
+        last = state.count >= self.max_steps
+        own = jnp.asarray(answer.status, jnp.int8)
+        if self.stop is None:
+            status, stop = jnp.where(last, own, Status.RUNNING), None
+        else:
+            status, stop = self.stop.update(state.stop, view)
+            stop = trees.keep_types(stop, state.stop)
+            status = jnp.where(status == Status.RUNNING, own, status)
+        return jnp.where(last & (status == Status.RUNNING), Status.MAX_STEPS, status), stop
+
+    def done(self, state: RunState) -> Scalar:
+        """Whether the run has ended."""
+        return ~self._running(state)
+
+    def result(self, state: RunState) -> Result:
+        """What the run has come to; a mini-batch objective is evaluated over all data here."""
+        answer, status = state.answer, state.status
+        value, residual = answer.value, answer.residual
+        if self._draws_batches and self.objective.full is not None:
+            full, grad = jax.value_and_grad(self._full())(answer.params)
+            if _own_answer(state.optimizer, answer.params) is None:
+                residual = trees.norm(grad).astype(residual.dtype)
+            value = full.astype(value.dtype)
+            status = jnp.where(jnp.isfinite(value), status, jnp.int8(Status.NONFINITE))
+        return Result(
+            answer.params, value, residual, state.steps, status, state.optimizer, state.trace
+        )
+
+    def solve(self) -> Result:
+        """Runs from start to end: a ``scan`` in the fixed-length form, a ``while_loop`` otherwise."""
+        state = self.init()
+        if self.stop is None:
+            state, _ = jax.lax.scan(
+                lambda s, _: (self.step(s), None), state, length=self.max_steps + 1
+            )
+        else:
+            state = jax.lax.while_loop(lambda s: ~self.done(s), self.step, state)
+        return self.result(state)
+
+
+_solve = jax.jit(Run.solve)
+
+
+def minimize(
+    objective: Any,
+    params: Params,
+    optimizer: Any,
+    *,
+    stop: StopCriterion | None = residual_below(1e-6),
+    max_steps: int = 1000,
+    record: Any = None,
+    key: Any = None,
+) -> Result:
+    """Minimizes ``objective`` from ``params`` with any gradient transformation.
+
+    Works under ``jit`` and ``vmap``; a second call with the same functions, shapes and types traces
+    and compiles nothing. See `Run` for the arguments and the errors.
+
+    Returns:
+      A `Result`. Its status says how the run ended; `explain` puts it into words.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> run = gdjax.minimize(gdjax.problems.rosenbrock().objective, jnp.array([-1.0, 1.5]),
+      ...                      gdjax.adam(0.05), max_steps=5000)
+      >>> gdjax.explain(run.status)
+      'converged: the residual fell below its tolerance'
+    """
+    return _solve(
+        Run(
+            objective,
+            params,
+            optimizer,
+            stop=stop,
+            max_steps=max_steps,
+            record=record,
+            key=key,
+        )
+    )

@@ -1,0 +1,199 @@
+r"""Objectives: what is minimized.
+
+A plain function ``params -> scalar`` is an objective. `finite_sum` draws mini-batches,
+`Composite` and `least_squares` let curvature see inside.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from gdjax.types import Params, Scalar, ValueFn
+
+__all__ = ["Composite", "Objective", "finite_sum", "least_squares"]
+
+
+class Objective(NamedTuple):
+    """An objective that depends on data.
+
+    A pytree: data inside it (bound with ``jax.tree_util.Partial``) is passed to compiled code as
+    arguments, never baked in as constants.
+
+    Attributes:
+      at: ``batch -> ValueFn``, the objective on one batch.
+      sample: ``(key, count) -> batch``, a pure function of the run's key and the number of batches
+        drawn before; None when there is one batch only, which ``at(None)`` stands for.
+      full: the objective over all data, at which a result's value and residual are evaluated. None
+        where ``at(None)`` is that already, or where it is not to be had: a result then shows the
+        last batch's.
+    """
+
+    at: Callable[[Any], ValueFn]
+    sample: Callable[[jax.Array, Scalar], Any] | None = None
+    full: ValueFn | None = None
+
+
+class Composite(NamedTuple):
+    r""":math:`f(\theta) = \ell(m(\theta))`, callable like any objective.
+
+    Gauss-Newton and Fisher products need to see the two parts apart.
+
+    Attributes:
+      model: ``params -> outputs``, any array or pytree of arrays.
+      loss: ``outputs -> scalar``, convex in the outputs where Gauss-Newton is to be positive.
+    """
+
+    model: Callable[[Params], Any]
+    loss: Callable[[Any], Scalar]
+
+    def __call__(self, params: Params) -> Scalar:
+        return self.loss(self.model(params))
+
+
+def _half_squares(residuals: Any) -> Scalar:
+    return 0.5 * sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(residuals))
+
+
+def least_squares(residual_fn: Callable[[Params], Any]) -> Composite:
+    r""":math:`f(x) = \tfrac12 \lVert r(x) \rVert^2`, as in SciPy's ``least_squares``.
+
+    Args:
+      residual_fn: ``params -> residuals``, an array of any shape or a pytree of arrays.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = gdjax.least_squares(lambda x: jnp.array([x[0] - 3.0, 2.0 * x[1]]))
+      >>> float(f(jnp.array([1.0, 1.0])))
+      4.0
+    """
+    return Composite(residual_fn, _half_squares)
+
+
+def _loss_at(loss, batch):
+    return Partial(_loss_value, loss, batch)
+
+
+def _loss_value(loss, batch, params):
+    return loss(params, batch)
+
+
+def _rows(data, index):
+    return jax.tree.map(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), data)
+
+
+def _length(data: Any) -> int:
+    leaves = jax.tree.leaves(data)
+    lengths = {jnp.shape(leaf)[:1] for leaf in leaves}
+    if not leaves or lengths == {()}:
+        raise ValueError("finite_sum: data needs arrays with a leading axis of examples")
+    if len(lengths) > 1:
+        shapes = [jnp.shape(leaf) for leaf in leaves]
+        raise ValueError(f"finite_sum: data arrays differ in their leading axis: {shapes}")
+    return lengths.pop()[0]
+
+
+_ROUNDS = 24
+"""Rounds of the shuffle: at a few per bit of n, orders look uniform to the tests in the suite."""
+
+
+def shuffled(key: jax.Array, positions: jax.Array, n: int) -> jax.Array:
+    r"""The images of ``positions`` under a random permutation of ``0 .. n - 1``.
+
+    The permutation is never laid out: each position is followed through rounds of swap-or-not, in
+    which :math:`x` and its partner :math:`K_i - x \bmod n` trade places if a hash of the pair says so.
+    A batch costs its own length, whatever ``n`` is, and no state is carried between batches.
+
+    Args:
+      key: the key that names the permutation.
+      positions: int32, each in ``0 .. n - 1``.
+      n: how many, at least 1 and below :math:`2^{30}`.
+
+    Reference:
+      Hoang, Morris, Rogaway, An enciphering scheme based on a card shuffle, CRYPTO 2012, Fig. 1.
+    """
+    pivots_key, salts_key = jax.random.split(key)
+    pivots = jax.random.randint(pivots_key, (_ROUNDS,), 0, n, jnp.int32)
+    salts = jax.random.bits(salts_key, (_ROUNDS,), jnp.uint32)
+    x = positions
+    for i in range(_ROUNDS):
+        partner = pivots[i] - x
+        partner = jnp.where(partner < 0, partner + n, partner)
+        mixed = (jnp.maximum(x, partner).astype(jnp.uint32) ^ salts[i]) * jnp.uint32(0x85EBCA6B)
+        mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
+        x = jnp.where(mixed >> 31 == 1, partner, x)
+    return x
+
+
+def _sample_epoch(data, batch_size, key, count):
+    n = _length(data)
+    epoch, position = jnp.divmod(count, n // batch_size)
+    positions = position * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    return _rows(data, shuffled(jax.random.fold_in(key, epoch), positions, n))
+
+
+def _sample_replace(data, batch_size, key, count):
+    index = jax.random.randint(jax.random.fold_in(key, count), (batch_size,), 0, _length(data))
+    return _rows(data, index)
+
+
+class _Sampler(NamedTuple):
+    """Binds a static batch size to data that stays an argument."""
+
+    draw: Callable[..., Any]
+    batch_size: int
+
+    def __call__(self, data, key, count):
+        return self.draw(data, self.batch_size, key, count)
+
+
+def _data_at(loss, data, batch):
+    del batch
+    return _loss_at(loss, data)
+
+
+def finite_sum(
+    loss: Callable[[Params, Any], Scalar],
+    data: Any,
+    batch_size: int | None = None,
+    *,
+    replacement: bool = False,
+) -> Objective:
+    r"""The mean of a loss over data, seen one mini-batch at a time.
+
+    Every epoch visits the examples in a new random order, a pure function of the run's key and the
+    number of batches drawn; where ``batch_size`` does not divide the number of examples, the few left
+    over sit an epoch out. Give the run a key: ``minimize(..., key=jax.random.key(0))``.
+
+    Args:
+      loss: ``(params, batch) -> scalar``, the mean over the batch (plus any regularization).
+      data: a pytree of arrays whose leading axis counts the examples.
+      batch_size: examples a step; None takes all of them at every step.
+      replacement: draw examples independently and uniformly instead of by epochs.
+
+    Returns:
+      An `Objective`. A result's value and residual are those over all data.
+
+    Raises:
+      ValueError: if the arrays disagree in length or ``batch_size`` is not between 1 and it.
+
+    Example:
+      >>> import gdjax, jax, jax.numpy as jnp
+      >>> loss = lambda w, batch: jnp.mean((batch - w) ** 2)
+      >>> objective = gdjax.finite_sum(loss, jnp.arange(10.0), batch_size=5)
+      >>> run = gdjax.minimize(objective, 0.0, gdjax.gradient_descent(0.05), key=jax.random.key(0),
+      ...                      stop=None, max_steps=400)
+      >>> bool(abs(run.params - 4.5) < 0.5)
+      True
+    """
+    data = jax.tree.map(jnp.asarray, data)
+    n = _length(data)
+    loss = loss if isinstance(loss, Partial) else Partial(loss)
+    if batch_size is None:
+        return Objective(Partial(_data_at, loss, data))
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"finite_sum: batch_size is {batch_size}, but there are {n} examples")
+    draw = _Sampler(_sample_replace if replacement else _sample_epoch, int(batch_size))
+    return Objective(Partial(_loss_at, loss), Partial(draw, data), _loss_at(loss, data))

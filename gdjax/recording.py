@@ -1,0 +1,70 @@
+"""Recorders: which steps of a run to keep, written into arrays of fixed size."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gdjax.types import Scalar, Step
+
+__all__ = ["Recorder", "as_recorder", "blank", "every", "write"]
+
+
+class Recorder(NamedTuple):
+    """What to keep of a run, and how often; made by `every`."""
+
+    read: Callable[[Step], Any]
+    stride: int
+
+
+def every(stride: int, read: Callable[[Step], Any]) -> Recorder:
+    """Records ``read(step)`` at steps 0, stride, 2 stride, ...
+
+    Args:
+      stride: at least 1.
+      read: a function of a `gdjax.types.Step` that returns an array or a pytree of arrays.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> run = gdjax.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), gdjax.gradient_descent(0.1),
+      ...                      stop=None, max_steps=100, record=gdjax.every(10, lambda step: step.value))
+      >>> run.trace.shape
+      (11,)
+    """
+    if stride < 1:
+        raise ValueError(f"every: the stride must be at least 1, got {stride}")
+    return Recorder(read, int(stride))
+
+
+def as_recorder(record: Any) -> Recorder | None:
+    """A `Recorder` for every step out of a bare function."""
+    if record is None or isinstance(record, Recorder):
+        return record
+    if not callable(record):
+        raise TypeError(f"record must be a function of a Step, got {type(record).__name__}")
+    return every(1, record)
+
+
+def _unreached(dtype: Any) -> Any:
+    return jnp.nan if jnp.issubdtype(dtype, jnp.inexact) else 0
+
+
+def blank(recorder: Recorder, step: Step, max_steps: int) -> Any:
+    """The trace before the first step."""
+    rows = max_steps // recorder.stride + 1
+    shapes = jax.eval_shape(lambda s: jax.tree.map(jnp.asarray, recorder.read(s)), step)
+    return jax.tree.map(
+        lambda leaf: jnp.full((rows, *leaf.shape), _unreached(leaf.dtype), leaf.dtype), shapes
+    )
+
+
+def write(recorder: Recorder, trace: Any, step: Step, count: Scalar, keep: Scalar) -> Any:
+    """Writes a step to its row, if ``count`` is one of the recorded and ``keep`` holds."""
+    row = count // recorder.stride
+    due = keep & (count % recorder.stride == 0)
+
+    def put(rows, new):
+        return rows.at[row].set(jnp.where(due, jnp.asarray(new, rows.dtype), rows[row]))
+
+    return jax.tree.map(put, trace, recorder.read(step))

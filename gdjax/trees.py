@@ -1,0 +1,76 @@
+"""Small tools for pytrees that neither JAX nor optax has."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from gdjax.types import Params, Scalar
+
+__all__ = [
+    "all_equal",
+    "all_finite",
+    "callables_as_trees",
+    "choose",
+    "keep_types",
+    "norm",
+    "strong",
+]
+
+
+def callables_as_trees(tree: Any) -> Any:
+    """Wraps bare functions in ``Partial``, so that the tree may cross ``jit`` and ``vmap``."""
+    return jax.tree.map(lambda leaf: Partial(leaf) if callable(leaf) else leaf, tree)
+
+
+def _weak(leaf: Any) -> bool:
+    return getattr(leaf, "weak_type", False)
+
+
+def strong(tree: Any) -> Any:
+    """Turns numbers and weakly typed arrays into arrays of a definite type."""
+
+    def one(leaf):
+        leaf = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
+        return jax.lax.convert_element_type(leaf, leaf.dtype) if _weak(leaf) else leaf
+
+    return jax.tree.map(one, tree)
+
+
+def keep_types(new: Any, old: Any) -> Any:
+    """Casts the leaves of ``new`` to the types of ``old``: a loop's state keeps its types."""
+
+    def one(n, o):
+        same = getattr(n, "dtype", None) == o.dtype and not _weak(n)
+        return n if same else jnp.asarray(n, o.dtype)
+
+    return jax.tree.map(one, new, old)
+
+
+def choose(condition: Scalar, yes: Any, no: Any) -> Any:
+    """``yes`` where the condition holds, else ``no``, leaf by leaf."""
+    return jax.tree.map(lambda y, n: jnp.where(condition, y, n), yes, no)
+
+
+def _all(conditions: list[Scalar]) -> Scalar:
+    return conditions[0] if len(conditions) == 1 else jnp.all(jnp.stack(conditions))
+
+
+def all_finite(tree: Params) -> Scalar:
+    """Whether every number in the tree is finite."""
+    return _all([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
+
+
+def all_equal(a: Params, b: Params) -> Scalar:
+    """Whether two trees hold the same numbers."""
+    return _all(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.all(x == y), a, b)))
+
+
+def norm(tree: Params) -> Scalar:
+    """The 2-norm over all leaves, accumulated in float32 at least."""
+    squares = [
+        jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))))
+        for leaf in jax.tree.leaves(tree)
+    ]
+    return jnp.sqrt(sum(squares[1:], squares[0]))

@@ -1,0 +1,146 @@
+"""The nouns that every other module shares: what flows from an objective to a result."""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import optax
+
+__all__ = [
+    "Answer",
+    "Params",
+    "Result",
+    "Scalar",
+    "Status",
+    "Step",
+    "Transformation",
+    "ValueFn",
+    "explain",
+]
+
+Params: TypeAlias = Any
+"""A pytree of floating-point arrays."""
+
+Scalar: TypeAlias = jax.Array
+"""An array of shape ``()``."""
+
+ValueFn: TypeAlias = Callable[[Params], Scalar]
+"""An objective as a function of the parameters alone."""
+
+Transformation: TypeAlias = optax.GradientTransformationExtraArgs
+"""Every gdjax optimizer is one, and every optax optimizer is one."""
+
+
+class Status(IntEnum):
+    """How a run stands. An int8 array in results; `explain` puts it into words."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_STEPS = 2
+    NOISE_FLOOR = 3
+    STALLED = 4
+    NONFINITE = 5
+    UNBOUNDED = 6
+    INFEASIBLE = 7
+    TARGET = 8
+    DIVERGED = 9
+
+
+_WORDS = {
+    Status.RUNNING: "still running: no criterion has stopped it and steps are left",
+    Status.CONVERGED: "converged: the residual fell below its tolerance",
+    Status.MAX_STEPS: "took all its steps before any criterion stopped it",
+    Status.NOISE_FLOOR: "as low as this precision allows: further changes drown in rounding",
+    Status.STALLED: "stalled: no progress for the allowed number of steps, and not converged",
+    Status.NONFINITE: "met a NaN or an infinity: the last finite point is kept",
+    Status.UNBOUNDED: "unbounded: the objective fell without limit",
+    Status.INFEASIBLE: "no point that satisfies the constraints was found",
+    Status.TARGET: "the value fell below the target that was asked for",
+    Status.DIVERGED: "diverged: the value rose above the allowed limit",
+}
+
+
+def explain(status: Any) -> str:
+    """Puts a status into words.
+
+    Args:
+      status: a `Status`, an integer, or a scalar integer array.
+
+    Returns:
+      One sentence.
+
+    Raises:
+      ValueError: if there is no such status, or if ``status`` is an array of several.
+
+    Example:
+      >>> import gdjax
+      >>> gdjax.explain(gdjax.Status.CONVERGED)
+      'converged: the residual fell below its tolerance'
+    """
+    if getattr(status, "shape", ()) != ():
+        raise ValueError(f"explain takes one status, got an array of shape {status.shape}")
+    try:
+        return _WORDS[Status(int(status))]
+    except ValueError:
+        known = ", ".join(f"{s.value} {s.name}" for s in Status)
+        raise ValueError(f"unknown status {int(status)}; the known ones are {known}") from None
+
+
+class Answer(NamedTuple):
+    """The point that a method stands for, when it is not the point it asks to be evaluated.
+
+    A method with trial, extrapolated or split points keeps one of these in its state under the
+    reserved field name ``answer``; the driver reads it there.
+
+    Attributes:
+      params: the accepted point, with the structure of the parameters.
+      value: the objective at ``params``.
+      residual: the optimality measure at ``params``, at least zero; zero at a solution.
+      status: the method's own verdict; `Status.RUNNING` unless the method knows better
+        (`Status.NOISE_FLOOR`, `Status.INFEASIBLE`, ...).
+    """
+
+    params: Params
+    value: Scalar
+    residual: Scalar
+    status: Any = 0
+
+
+class Step(NamedTuple):
+    """What one step shows to stop criteria and recorders.
+
+    Attributes:
+      count: updates made so far, an int32 scalar; 0 at the start.
+      params: the answer after them.
+      value: the objective there (of the current mini-batch when the objective draws them).
+      residual: the optimality measure there: the gradient's 2-norm unless the method has its own.
+    """
+
+    count: Scalar
+    params: Params
+    value: Scalar
+    residual: Scalar
+
+
+class Result(NamedTuple):
+    """What a run comes to: arrays only, so it maps under ``vmap`` and saves as it is.
+
+    Attributes:
+      params: the answer.
+      value: the objective evaluated at ``params`` (over all data, not a mini-batch).
+      residual: the optimality measure at ``params``.
+      steps: updates made, int32; a flat method evaluated the objective ``steps + 1`` times.
+      status: a `Status` as int8.
+      state: the optimizer's state.
+      trace: what ``record`` returned, stacked along a leading axis, or None. Entries that the run
+        did not reach are NaN (0 where the type has no NaN).
+    """
+
+    params: Params
+    value: Scalar
+    residual: Scalar
+    steps: Scalar
+    status: Scalar
+    state: Any
+    trace: Any
