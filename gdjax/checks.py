@@ -45,18 +45,14 @@ def scalar_value(value: Any, owner: str) -> jax.Array:
     try:
         array = jnp.asarray(value)
     except TypeError:
-        raise TypeError(
-            f"{owner}: the objective returned a {type(value).__name__}, not a number"
-        ) from None
+        raise TypeError(f"{owner}: the objective returned a {type(value).__name__}, not a number") from None
     if array.shape != ():
         raise TypeError(
             f"{owner}: the objective must return a scalar, it returned shape {array.shape} "
             "(sum or average it)"
         )
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(
-            f"{owner}: the objective must return a real floating number, not {array.dtype}"
-        )
+        raise TypeError(f"{owner}: the objective must return a real floating number, not {array.dtype}")
     return array
 
 

@@ -110,8 +110,7 @@ class Run:
     ):
         if not callable(objective) and not isinstance(objective, Objective):
             raise TypeError(
-                "objective must be a function of params or an Objective, got "
-                f"{type(objective).__name__}"
+                f"objective must be a function of params or an Objective, got {type(objective).__name__}"
             )
         if stop is not None and not isinstance(stop, StopCriterion):
             raise TypeError(
@@ -200,9 +199,7 @@ class Run:
         value_fn = self._value_fn(state.draws)
         value, grad = jax.value_and_grad(value_fn)(params)
         update = optax.with_extra_args_support(self.optimizer).update
-        updates, optimizer = update(
-            grad, state.optimizer, params, value=value, grad=grad, value_fn=value_fn
-        )
+        updates, optimizer = update(grad, state.optimizer, params, value=value, grad=grad, value_fn=value_fn)
         checks.same_structure(updates, params, "optimizer.update", "updates")
         proposal = optax.apply_updates(params, updates)
         optimizer = trees.keep_types(optimizer, state.optimizer)
@@ -280,17 +277,13 @@ class Run:
                 residual = trees.norm(grad).astype(residual.dtype)
             value = full.astype(value.dtype)
             status = jnp.where(jnp.isfinite(value), status, jnp.int8(Status.NONFINITE))
-        return Result(
-            answer.params, value, residual, state.steps, status, state.optimizer, state.trace
-        )
+        return Result(answer.params, value, residual, state.steps, status, state.optimizer, state.trace)
 
     def solve(self) -> Result:
         """Runs from start to end: a ``scan`` in the fixed-length form, a ``while_loop`` otherwise."""
         state = self.init()
         if self.stop is None:
-            state, _ = jax.lax.scan(
-                lambda s, _: (self.step(s), None), state, length=self.max_steps + 1
-            )
+            state, _ = jax.lax.scan(lambda s, _: (self.step(s), None), state, length=self.max_steps + 1)
         else:
             state = jax.lax.while_loop(lambda s: ~self.done(s), self.step, state)
         return self.result(state)
