@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import checks, recording, trees
+from gdjax import checks, implicit, recording, trees
 from gdjax.objectives import Objective
 from gdjax.stopping import StopCriterion, residual_below
 from gdjax.types import Answer, Params, Result, Scalar, Status, Step, Transformation, ValueFn
@@ -280,13 +280,25 @@ class Run:
         return Result(answer.params, value, residual, state.steps, status, state.optimizer, state.trace)
 
     def solve(self) -> Result:
-        """Runs from start to end: a ``scan`` in the fixed-length form, a ``while_loop`` otherwise."""
-        state = self.init()
+        """Runs from start to end.
+
+        The fixed-length form is a ``scan``, which derivatives pass through step by step. With a stop
+        criterion it is a ``while_loop``, and derivatives of params and value are those of the
+        solution, by the implicit function theorem: NaN where the run did not converge.
+        """
         if self.stop is None:
-            state, _ = jax.lax.scan(lambda s, _: (self.step(s), None), state, length=self.max_steps + 1)
-        else:
-            state = jax.lax.while_loop(lambda s: ~self.done(s), self.step, state)
-        return self.result(state)
+            state, _ = jax.lax.scan(lambda s, _: (self.step(s), None), self.init(), length=self.max_steps + 1)
+            return self.result(state)
+        if self._draws_batches and self.objective.full is None:
+            return self._until_done()[-1]
+        params, value, result = implicit.minimizer(self._full(), trees.strong(self.params), self._until_done)
+        return result._replace(params=params, value=value)
+
+    def _until_done(self):
+        state = jax.lax.while_loop(lambda s: ~self.done(s), self.step, self.init())
+        result = self.result(state)
+        sound = (result.status == Status.CONVERGED) | (result.status == Status.NOISE_FLOOR)
+        return result.params, result.value, result.residual, sound, result
 
 
 _solve = jax.jit(Run.solve)

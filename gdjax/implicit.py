@@ -1,0 +1,127 @@
+r"""Derivatives of a solution, by the implicit function theorem.
+
+At a minimizer :math:`\nabla f(x^\star(\theta), \theta) = 0`, so
+
+.. math:: \frac{dx^\star}{d\theta} = -\left[\nabla^2_{xx} f\right]^{-1} \nabla^2_{x\theta} f,
+   \qquad \frac{d}{d\theta} f(x^\star(\theta), \theta) = \partial_\theta f.
+
+No step of the method is differentiated: the cost is one linear solve with the Hessian, however the
+solution was found.
+
+Reference:
+  Nocedal, Wright, Numerical Optimization, 2nd ed., 2006, section A.2 (implicit function theorem);
+  Blondel et al., Efficient and modular implicit differentiation, NeurIPS 2022, eq. (2).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.flatten_util import ravel_pytree
+
+from gdjax import trees
+from gdjax.types import Params, Scalar, ValueFn
+
+__all__ = ["detached", "minimizer"]
+
+DENSE_UP_TO = 256
+"""Below this many unknowns the Hessian is laid out and factored, above it conjugate gradients run."""
+
+
+def _solve_symmetric(product: Callable, right: Params) -> Params:
+    """Solves H x = b for a symmetric H that is known by its products."""
+    flat, unravel = ravel_pytree(right)
+
+    def flat_product(v):
+        return ravel_pytree(product(unravel(v)))[0]
+
+    if flat.size <= DENSE_UP_TO:
+        solve = _dense
+    else:
+        solve = _conjugate_gradients
+    return unravel(jax.lax.custom_linear_solve(flat_product, flat, solve, symmetric=True))
+
+
+def _dense(product: Callable, right: jax.Array) -> jax.Array:
+    matrix = jax.vmap(product)(jnp.eye(right.size, dtype=right.dtype))
+    return jnp.linalg.solve(0.5 * (matrix + matrix.T), right)
+
+
+def _conjugate_gradients(product: Callable, right: jax.Array) -> jax.Array:
+    tolerance = 100 * jnp.finfo(right.dtype).eps
+    return jax.scipy.sparse.linalg.cg(product, right, tol=tolerance, maxiter=10 * right.size)[0]
+
+
+def detached(function: Callable, *arguments: Any) -> Any:
+    """Calls ``function`` with no derivative passing in or out, by arguments or by what it closes over."""
+    program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    constants = [jax.lax.stop_gradient(c) for c in program.consts]
+    blocked = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, constants))
+    leaves = blocked(*jax.lax.stop_gradient(jax.tree.leaves(arguments)))
+    return jax.tree.unflatten(jax.tree.structure(shape), leaves)
+
+
+class _Program:
+    """A function whose closed-over arrays have become its first argument."""
+
+    def __init__(self, function: Callable, *arguments: Any):
+        program = jax.make_jaxpr(function)(*arguments)
+        self.jaxpr, self.constants = program.jaxpr, program.consts
+
+    def __call__(self, constants: Any, *arguments: Any) -> Any:
+        return jaxpr_as_fun(ClosedJaxpr(self.jaxpr, constants))(*jax.tree.leaves(arguments))[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _attach(
+    value_at: _Program, constants: Any, params: Params, value: Scalar, residual: Scalar, sound: Scalar
+) -> Any:
+    """``(params, value)`` as functions of what the objective closes over."""
+    return params, value
+
+
+@_attach.defjvp
+def _attach_jvp(value_at, primals, tangents):
+    constants, params, value, residual, sound = primals
+
+    def at_solution(c):
+        return jax.value_and_grad(lambda p: value_at(c, p))(params)
+
+    def hessian_product(v):
+        return jax.jvp(jax.grad(lambda p: value_at(constants, p)), (params,), (v,))[1]
+
+    (_, gradient), (value_dot, mixed) = jax.jvp(at_solution, (constants,), (tangents[0],))
+    stationary = trees.norm(gradient) <= 2 * residual + jnp.finfo(value.dtype).tiny
+    params_dot = jax.tree.map(jnp.negative, _solve_symmetric(hessian_product, mixed))
+
+    def flagged(tangent):
+        return tangent * jnp.where(sound & stationary, 1, jnp.nan).astype(tangent.dtype)
+
+    return (params, value), jax.tree.map(flagged, (params_dot, value_dot.astype(value.dtype)))
+
+
+def minimizer(
+    value_fn: ValueFn,
+    start: Params,
+    solve: Callable[[], tuple[Params, Scalar, Scalar, Scalar, Any]],
+) -> tuple[Params, Scalar, Any]:
+    """Calls ``solve`` and makes what it finds differentiable in all that ``value_fn`` closes over.
+
+    Args:
+      value_fn: the objective, twice differentiable at the solution.
+      start: any point, for its shapes.
+      solve: ``() -> (params, value, residual, sound, rest)``; ``sound`` says whether ``params`` solves
+        the problem, so that the theorem holds.
+
+    Returns:
+      ``params``, ``value`` and ``rest``. Derivatives of the first two are implicit, NaN where the
+      solution is not sound, or where the gradient is above the residual (a constrained or nonsmooth
+      solution is no root of the gradient); ``rest`` has none.
+    """
+    params, value, residual, sound, rest = detached(solve)
+    value_at = _Program(value_fn, start)
+    params, value = _attach(value_at, value_at.constants, params, value, residual, sound)
+    return params, value, rest

@@ -1,0 +1,95 @@
+"""Derivatives of a solution against finite differences, closed forms and each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gdjax
+
+STOP = gdjax.stopping.residual_below(1e-10)
+ADAM = optax.adam(0.05)
+THETA = np.array([1.0, 2.0, 3.0])
+
+
+def solve(theta, max_steps=2000):
+    def objective(x):
+        return jnp.sum((x - theta) ** 2) + 0.3 * theta[0] * jnp.sum(x**4)
+
+    return gdjax.minimize(objective, jnp.zeros(3), ADAM, max_steps=max_steps, stop=STOP)
+
+
+@pytest.mark.parametrize("field", ["params", "value"])
+def test_forward_reverse_and_finite_differences_agree(x64, field):
+    def answer(theta):
+        return getattr(solve(theta), field)
+
+    theta = jnp.asarray(THETA)
+    reverse, forward = jax.jacrev(answer)(theta), jax.jacfwd(answer)(theta)
+    step = 1e-5
+    columns = [(answer(theta + step * e) - answer(theta - step * e)) / (2 * step) for e in jnp.eye(3)]
+    np.testing.assert_allclose(reverse, forward, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(reverse, jnp.stack(columns, -1), rtol=1e-7, atol=1e-8)
+
+
+def test_a_run_that_did_not_converge_has_nan_derivatives(x64):
+    theta = jnp.asarray(THETA)
+    short = solve(theta, max_steps=5)
+    assert short.status == gdjax.Status.MAX_STEPS
+    assert bool(jnp.all(jnp.isfinite(short.params)))
+    assert bool(jnp.all(jnp.isnan(jax.grad(lambda t: solve(t, max_steps=5).value)(theta))))
+
+
+def test_maps_over_problems(x64):
+    thetas = jnp.stack([jnp.asarray(THETA), 2 * jnp.asarray(THETA)])
+    mapped = jax.vmap(jax.grad(lambda t: solve(t).value))(thetas)
+    looped = jnp.stack([jax.grad(lambda t: solve(t).value)(t) for t in thetas])
+    np.testing.assert_allclose(mapped, looped, rtol=1e-9)
+
+
+def test_derivative_in_the_data_of_a_finite_sum_is_the_pseudo_inverse(x64):
+    features = jax.random.normal(jax.random.key(0), (30, 3))
+
+    def first_weight(targets):
+        def loss(w, batch):
+            return jnp.mean((batch[0] @ w - batch[1]) ** 2)
+
+        objective = gdjax.finite_sum(loss, (features, targets))
+        return gdjax.minimize(objective, jnp.zeros(3), ADAM, max_steps=3000, stop=STOP).params[0]
+
+    gradient = jax.grad(first_weight)(features @ jnp.arange(3.0))
+    np.testing.assert_allclose(gradient, jnp.linalg.pinv(features)[0], atol=1e-12)
+
+
+def test_large_problems_use_products_only(x64):
+    n = 400
+    scale = jnp.linspace(1.0, 3.0, n)
+
+    def total(shift):
+        stop = gdjax.stopping.residual_below(1e-9)
+        run = gdjax.minimize(
+            lambda x: 0.5 * jnp.sum(scale * (x - shift) ** 2),
+            jnp.zeros(n),
+            gdjax.gradient_descent(0.4),
+            stop=stop,
+        )
+        return jnp.sum(run.params**2)
+
+    np.testing.assert_allclose(jax.grad(total)(2.0), 2 * 2.0 * n, rtol=1e-8)
+
+
+def test_a_learning_rate_is_learned_through_an_unrolled_run(x64):
+    def loss_after(log_rate):
+        run = gdjax.minimize(
+            lambda x: 0.5 * jnp.sum(jnp.array([1.0, 9.0]) * x**2),
+            jnp.ones(2),
+            gdjax.gradient_descent(jnp.exp(log_rate)),
+            stop=None,
+            max_steps=20,
+        )
+        return jnp.log(run.value)
+
+    outer = gdjax.minimize(loss_after, jnp.log(0.05), gdjax.gradient_descent(0.02), max_steps=300, stop=None)
+    # The best constant rate of gradient descent on eigenvalues 1 and 9 is 2 / (1 + 9).
+    np.testing.assert_allclose(jnp.exp(outer.params), 0.2, rtol=0.01)
