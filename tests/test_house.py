@@ -1,0 +1,310 @@
+"""The laws of the house (docs/design.md): layers, cycles, lengths, light import, documented names."""
+
+import ast
+import functools
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "gdjax"
+
+# From the ground up. A room imports only from rooms on lines above its own; "gdjax" is the flat namespace.
+LAYERS = [
+    {"types"},
+    {"checks", "trees"},
+    {"derivatives", "linalg", "objectives", "schedules", "projections", "stopping", "recording"},
+    {"implicit", "regularizers", "linesearch"},
+    {"optimizers", "problems", "driver"},
+    {"gdjax"},
+    {"sweeps", "analysis"},
+    {"bench", "plots"},
+    {"cli"},
+    {"__main__"},
+]
+LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
+
+# Rooms whose files are equals: none imports another (but for a "_base" that all of them may share).
+EQUALS = {"optimizers", "problems"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAX_FILE_LINES = 330
+MAX_FUNCTION_LINES = 80
+
+
+def label(path):
+    return str(path.relative_to(ROOT))
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
+def room_of(module):
+    return module.split(".")[1] if "." in module else "gdjax"
+
+
+def absolute(module, path, node):
+    """The module that a ``from`` statement names, relative ones resolved."""
+    if node.level == 0:
+        return node.module
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    base = package[: len(package) - node.level + 1]
+    return ".".join([*base, node.module] if node.module else base)
+
+
+def imports(path):
+    """The modules of gdjax that a file imports anywhere in it, functions included."""
+    module, found = module_name(path), set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(module, path, node)
+            for alias in node.names:
+                deeper = f"{source}.{alias.name}"
+                found.add(deeper if deeper in MODULES else source)
+    return {name for name in found if name == "gdjax" or name.startswith("gdjax.")}
+
+
+def third_party(path):
+    """The top-level packages that a file imports when it is itself imported."""
+    found, stack = set(), [tree_of(path)]
+    while stack:
+        for node in ast.iter_child_nodes(stack.pop()):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module.split(".")[0])
+            elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                stack.append(node)
+    return found - set(sys.stdlib_module_names) - {"gdjax"}
+
+
+def python(code, **environment):
+    """Runs code in a fresh interpreter at the root of the tree, returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_imports_go_down(path):
+    here = room_of(module_name(path))
+    if path == PACKAGE / "__init__.py":
+        return
+    assert here in LAYER, f"gdjax.{here} has no layer: give it one in LAYERS and in docs/design.md"
+    for target in imports(path):
+        there = room_of(target)
+        assert there == here or LAYER[there] < LAYER[here], (
+            f"{label(path)} imports {target}, which is not below it"
+        )
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(module_name(p)) in EQUALS], ids=label)
+def test_siblings_do_not_import_each_other(path):
+    module = module_name(path)
+    room = f"gdjax.{room_of(module)}"
+    if module == room:
+        return
+    siblings = {name for name in imports(path) if name.startswith(f"{room}.")} - {f"{room}._base"}
+    assert not siblings, f"{module} imports {sorted(siblings)}: move what they share a layer down"
+
+
+def test_there_is_no_cycle():
+    graph = {name: {t for t in imports(path) if t in MODULES} for name, path in MODULES.items()}
+    while graph:
+        free = [name for name, needs in graph.items() if not needs & graph.keys() - {name}]
+        assert free, f"these modules import each other in a circle: {sorted(graph)}"
+        for name in free:
+            del graph[name]
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_files_are_short(path):
+    lines = len(path.read_text().splitlines())
+    assert lines <= MAX_FILE_LINES, f"{label(path)} has {lines} lines: does it hold two rooms?"
+
+
+def code_lines(function):
+    """Lines of a function without its docstring."""
+    first, length = function.body[0], function.end_lineno - function.lineno + 1
+    documented = isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str)
+    return length - (first.end_lineno - first.lineno + 1 if documented else 0)
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_functions_are_short(path):
+    functions = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {f.name: code_lines(f) for f in functions if code_lines(f) > MAX_FUNCTION_LINES}
+    assert not long, f"longer than {MAX_FUNCTION_LINES} lines of code: {long}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_lower_layers_need_only_jax_and_optax(path):
+    """What ``import gdjax`` may pull in: checked file by file, so that the culprit has a name."""
+    if LAYER.get(room_of(module_name(path)), 99) <= LAYER["gdjax"]:
+        assert third_party(path) <= {"jax", "jaxlib", "optax", "numpy"}
+
+
+def test_import_is_light():
+    names = "print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    ground = set(python(f"import sys, jax, optax; {names}").split())
+    ours = set(python(f"import sys, gdjax; {names}").split())
+    extra = ours - ground - set(sys.stdlib_module_names) - {"gdjax"}
+    assert not extra, f"import gdjax pulls in {sorted(extra)}"
+    heavy = ["gdjax.sweeps", "gdjax.plots", "gdjax.bench", "gdjax.analysis", "gdjax.cli"]
+    loaded = python("import sys, gdjax; print(*sys.modules)").split()
+    assert not [name for name in heavy if name in loaded]
+
+
+def test_import_starts_no_device():
+    """With a platform that does not exist, the first array made at import time would raise."""
+    assert python("import gdjax; print('ok')", JAX_PLATFORMS="nonexistent") == "ok\n"
+    with pytest.raises(AssertionError, match="nonexistent"):
+        python("import jax.numpy as jnp; jnp.zeros(())", JAX_PLATFORMS="nonexistent")
+
+
+LAZY = [name for name in ("sweeps", "analysis", "bench", "plots", "cli") if f"gdjax.{name}" in MODULES]
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_lazy_rooms_come_when_named(name):
+    assert python(f"import gdjax; print(gdjax.{name}.__name__)") == f"gdjax.{name}\n"
+
+
+def test_unknown_names_raise_attribute_error():
+    import gdjax
+
+    with pytest.raises(AttributeError, match="no_such_name"):
+        gdjax.no_such_name  # noqa: B018
+
+
+def public_names():
+    """(module, name) of everything that gdjax shows: its own namespace and each module's ``__all__``."""
+    found = {}
+    for module in sorted(MODULES):
+        if any(part.startswith("_") for part in module.split(".")):
+            continue
+        loaded = importlib.import_module(module)
+        names = getattr(loaded, "__all__", None)
+        if names is None:
+            names = [name for name in vars(loaded) if not name.startswith("_")] if module == "gdjax" else []
+        for name in names:
+            found.setdefault(id(getattr(loaded, name)), (module, name))
+    return sorted(found.values())
+
+
+def test_public_names_are_documented():
+    """Functions carry a reference or an executed example; classes and modules a docstring."""
+    below = {f"gdjax.{room}" for height in (0, 1) for room in LAYERS[height]}  # tools for the house itself
+    bare, unproved = [], []
+    for module, name in public_names():
+        thing = getattr(importlib.import_module(module), name)
+        if not callable(thing) and not isinstance(thing, types.ModuleType):
+            continue
+        text = inspect.getdoc(thing) or ""
+        if not text or text.startswith(f"{name}("):  # the docstring that NamedTuple makes up
+            bare.append(f"{module}.{name}")
+        elif inspect.isroutine(thing) and module not in below and not re.search(r"Reference|>>>", text):
+            unproved.append(f"{module}.{name}")
+    assert not bare, f"no docstring: {bare}"
+    assert not unproved, f"neither a reference nor an example: {unproved}"
+
+
+def test_all_names_exist_and_are_sorted_into_one_namespace():
+    for module in MODULES:
+        loaded = importlib.import_module(module)
+        for name in getattr(loaded, "__all__", []):
+            assert hasattr(loaded, name), f"{module}.__all__ names {name}, which is not there"
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_code_is_safe_and_uses_public_jax(path):
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            source = getattr(node, "module", None) or ""
+            names = [source, *(alias.name for alias in node.names)]
+            assert not {"pickle", "dill", "cloudpickle", "joblib"} & {n.split(".")[0] for n in names}
+            assert not any(re.match(r"(jax|optax)\b.*\._", f"{source}.{n}") for n in names), (
+                f"{label(path)} reaches into a private module: {names}"
+            )
+        if isinstance(node, ast.Call):
+            assert getattr(node.func, "id", "") not in {"eval", "exec", "__import__"}
+            for keyword in node.keywords:
+                allowed = getattr(keyword.value, "value", None) is False
+                assert keyword.arg != "allow_pickle" or allowed, f"{label(path)} allows pickles"
+
+
+def text_files():
+    """Every text file of the project, the pieces that tools leave behind left out."""
+    own = ["gdjax", "tests", "docs", "experiments", "benchmarks", ".ci", ".github"]
+    files = [p for folder in own for p in (ROOT / folder).rglob("*") if p.is_file()]
+    files += [
+        p for p in ROOT.iterdir() if p.is_file() and (not p.name.startswith(".") or p.name == ".gitignore")
+    ]
+    kinds = {".py", ".md", ".toml", ".cff", ".yml", ".yaml", ".svg", ".txt", ".css", ".js", ".json", ""}
+    return sorted(p for p in files if p.suffix in kinds and "__pycache__" not in p.parts)
+
+
+FORBIDDEN = {
+    "a path of one machine": r"(?<![\w.}-])/(?:w[o]rk|r[o]ot|h[o]me|f[a]rm|[o]pt|t[m]p)/\w",
+    "a registry host": r"py[p]i\.org|pythonh[o]sted\.org|npm[j]s\.|de[b]ian\.org",
+    "unfinished work": r"\bTO[D]O\b|\bFIX[M]E\b|NotImplemented[E]rror",
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_tree_is_clean_of(what):
+    found = [
+        f"{label(path)}:{number}: {line.strip()[:80]}"
+        for path in text_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="ignore").splitlines(), 1)
+        if re.search(FORBIDDEN[what], line)
+    ]
+    assert not found, f"{what}: {found}"
+
+
+def test_the_laws_can_fail(tmp_path):
+    """The readers above see what they are meant to see."""
+    source = (
+        "import gdjax.plots\ndef f():\n    from gdjax import cli\n    from gdjax.optimizers import newton\n"
+    )
+    file = tmp_path / "x.py"
+    file.write_text(source)
+    nodes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert len(nodes) == 3
+    assert third_party(file) == set()
+    file.write_text(
+        "import scipy\ntry:\n    import torch\nexcept ImportError:\n    pass\ndef f():\n    import xarray\n"
+    )
+    tree_of.cache_clear()
+    assert third_party(file) == {"scipy", "torch"}
+    assert re.search(FORBIDDEN["a path of one machine"], "see /" + "work/main")
+    assert re.search(FORBIDDEN["a registry host"], "py" + "pi.org")
+    function = ast.parse('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n').body[0]
+    assert code_lines(function) == 2
