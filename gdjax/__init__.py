@@ -1,7 +1,33 @@
 """gdjax: functional optimization in JAX."""
 
+from typing import TYPE_CHECKING, Any
+
 from gdjax import objectives, stopping, types
 from gdjax.driver import Run, RunState, minimize
 from gdjax.objectives import Composite, Objective, finite_sum, least_squares
+from gdjax.optimizers.kronecker import shampoo, soap
+from gdjax.optimizers.saddles import perturbed
 from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain
+
+if TYPE_CHECKING:
+    from gdjax import sweeps
+    from gdjax.sweeps import static, sweep
+
+_LAZY = {"static": "sweeps", "sweep": "sweeps", "sweeps": "sweeps"}
+"""Names that cost an import: each with the submodule that holds it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'gdjax' has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(f"gdjax.{_LAZY[name]}")
+    value = module if name == _LAZY[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

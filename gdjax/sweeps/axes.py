@@ -1,0 +1,180 @@
+"""The axes of a sweep: what the user wrote, checked at the door and given coordinates."""
+
+import difflib
+import functools
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
+
+__all__ = ["Axis", "Static", "as_axes", "static"]
+
+
+class Static(NamedTuple):
+    """Values that are not arrays, each with a label; made by `static`."""
+
+    labels: tuple[str, ...]
+    values: tuple[Any, ...]
+
+
+class Axis(NamedTuple):
+    """One checked axis.
+
+    Attributes:
+      name: the dimension's name and the argument of the trial.
+      coordinate: its labels, a NumPy array of shape (size,).
+      values: a pytree of arrays with leading axis ``size``; None where ``choices`` is given.
+      choices: the values of a static axis; None where ``values`` is given.
+    """
+
+    name: str
+    coordinate: np.ndarray
+    values: Any
+    choices: tuple[Any, ...] | None
+
+    @property
+    def size(self) -> int:
+        return len(self.coordinate)
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, functools.partial):
+        return _label(value.func)
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def static(values: Mapping[str, Any] | Iterable[Any]) -> Static:
+    """Marks the values of an axis that are not arrays: optimizers, problems, widths.
+
+    Each of them is traced and compiled as a program of its own; all end in one dataset.
+
+    Args:
+      values: a list, labelled by the values' names (functions, classes), themselves (strings) or
+        their ``repr``; or a dictionary from labels to values.
+
+    Raises:
+      ValueError: if it is empty, or if two values would have the same label.
+
+    Example:
+      >>> import gdjax
+      >>> gdjax.static([16, 32]).labels
+      ('16', '32')
+      >>> gdjax.static({"slow": 0.9, "fast": 0.5}).labels
+      ('slow', 'fast')
+    """
+    if isinstance(values, Mapping):
+        labels, values = tuple(str(label) for label in values), tuple(values.values())
+    else:
+        values = tuple(values)
+        labels = tuple(_label(value) for value in values)
+    if not values:
+        raise ValueError("static: there are no values")
+    twice = [label for label, times in Counter(labels).items() if times > 1]
+    if twice:
+        raise ValueError(
+            f"static: several values are called {twice[0]!r}; name them: static({{'a': ..., 'b': ...}})"
+        )
+    return Static(labels, values)
+
+
+def _is_array(leaf: Any) -> bool:
+    if isinstance(leaf, jax.Array):
+        return True
+    return isinstance(leaf, np.ndarray | np.generic | bool | int | float | complex) and (
+        np.asarray(leaf).dtype.kind in "biufcV"
+    )
+
+
+def _check_arrays(name: str, values: Any) -> None:
+    leaves = tree_leaves_with_path(values)
+    if not leaves:
+        raise ValueError(f"sweep: axis {name!r} is empty")
+    for path, leaf in leaves:
+        if not _is_array(leaf):
+            raise TypeError(
+                f"sweep: axis {name!r} holds a {type(leaf).__name__} at {keystr(path) or 'its top'}, not "
+                f"numbers or arrays; did you mean {name}=gdjax.static([...])?"
+            )
+
+
+def _sequence(name: str, values: Any) -> Any:
+    """A range, list or tuple of numbers as one array, a list of keys as one array of keys."""
+    values = list(values)
+    _check_arrays(name, values)
+    try:
+        if isinstance(values[0], jax.Array):
+            return jnp.stack(values)
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"sweep: axis {name!r} is a list of unequal shapes") from error
+    return array
+
+
+def _array_axis(name: str, values: Any) -> Axis:
+    if isinstance(values, range | list) or (isinstance(values, tuple) and not hasattr(values, "_fields")):
+        values = _sequence(name, values)
+    if isinstance(values, str) or callable(values):
+        values = [values]
+    _check_arrays(name, values)
+    leaves = jax.tree.leaves(values)
+    shapes = {np.shape(leaf)[:1] for leaf in leaves}
+    if () in shapes:
+        raise ValueError(f"sweep: axis {name!r} is a single number; write [{leaves[0]!r}] for one value")
+    if len(shapes) > 1:
+        lengths = [np.shape(leaf)[0] for leaf in leaves]
+        raise ValueError(f"sweep: the arrays of axis {name!r} differ in length: {lengths}")
+    (size,) = shapes.pop()
+    if size == 0:
+        raise ValueError(f"sweep: axis {name!r} is empty")
+    only = leaves[0]
+    plain = len(leaves) == 1 and only is values and np.ndim(only) == 1
+    is_key = jnp.issubdtype(only.dtype, jax.dtypes.prng_key)
+    coordinate = np.asarray(only) if plain and not is_key else np.arange(size)
+    return Axis(name, coordinate, jax.tree.map(jnp.asarray, values), None)
+
+
+def _check_signature(trial: Callable[..., Any], names: list[str]) -> None:
+    try:
+        parameters = inspect.signature(trial).parameters.values()
+    except (TypeError, ValueError):
+        return
+    kinds = inspect.Parameter
+    positional = [p.name for p in parameters if p.kind is kinds.POSITIONAL_ONLY and p.default is kinds.empty]
+    if positional:
+        raise TypeError(f"sweep: trial takes {positional[0]!r} by position only; axes are passed by name")
+    named = [p for p in parameters if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
+    known = [p.name for p in named]
+    if not any(p.kind is kinds.VAR_KEYWORD for p in parameters):
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'nothing'}"
+                raise ValueError(f"sweep: trial has no argument {name!r}; {hint}")
+    missing = [p.name for p in named if p.default is kinds.empty and p.name not in names]
+    if missing:
+        near = difflib.get_close_matches(missing[0], names, 1)
+        hint = f" (axes has {near[0]!r})" if near else ""
+        raise ValueError(f"sweep: trial needs {missing[0]!r}, but no axis is called so{hint}")
+
+
+def as_axes(trial: Callable[..., Any], axes: Mapping[str, Any]) -> list[Axis]:
+    """Checks the axes against the trial and gives each its coordinates."""
+    if not callable(trial):
+        raise TypeError(f"sweep: trial must be a function that returns a Run, got {type(trial).__name__}")
+    if not isinstance(axes, Mapping):
+        raise TypeError(f"sweep: axes must map names to values, got {type(axes).__name__}")
+    _check_signature(trial, list(axes))
+    checked = []
+    for name, values in axes.items():
+        if isinstance(values, Static):
+            checked.append(Axis(name, np.asarray(values.labels), None, values.values))
+        else:
+            checked.append(_array_axis(name, values))
+    return checked
