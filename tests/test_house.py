@@ -73,8 +73,10 @@ def absolute(module, path, node):
 
 def imports(path):
     """The modules of gdjax that a file imports anywhere in it, functions included."""
-    module, found = module_name(path), set()
-    for node in ast.walk(tree_of(path)):
+    module, found, nodes = module_name(path), set(), ast.walk(tree_of(path))
+    if module == "gdjax":  # what it names for type checkers it imports lazily
+        nodes = [n for part in tree_of(path).body if not isinstance(part, ast.If) for n in ast.walk(part)]
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

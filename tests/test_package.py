@@ -1,0 +1,65 @@
+"""What is installed: the wheel's files and metadata, the versions, and CI as the README has it."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        yield archive
+
+
+def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
+    inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    files = [path for path in (ROOT / "gdjax").rglob("*") if path.is_file()]
+    expected = {str(p.relative_to(ROOT)) for p in files if "__pycache__" not in p.parts}
+    assert inside == expected
+    assert "gdjax/py.typed" in inside
+    assert any(name.endswith(".npz") for name in inside), "the demo's data ships with the package"
+
+
+def test_metadata(wheel):
+    name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+    fields = Parser().parsestr(wheel.read(name).decode())
+    assert fields["Name"] == "gdjax"
+    assert fields["License-Expression"] == "Apache-2.0"
+    assert fields["Requires-Python"] == ">=3.11"
+    assert fields.get_all("License-File") == ["LICENSE"]
+    assert set(fields.get_all("Provides-Extra")) == {"bench", "data", "docs", "lint", "test"}
+    scripts = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
+    assert "gdjax = gdjax.cli:main" in scripts
+
+
+def test_dependencies_are_ranges():
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for requirement in [r for group in groups for r in group]:
+        assert re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", requirement), requirement
+
+
+def test_version_is_said_once():
+    import gdjax
+
+    assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+    assert getattr(gdjax, "__version__", PROJECT["version"]) == PROJECT["version"]
+
+
+def test_ci_script_is_sound_bash():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111, "it can be executed"
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
