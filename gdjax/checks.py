@@ -1,5 +1,6 @@
 """Errors at the door: what can be wrong with what a user passes, said by name."""
 
+import math
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from gdjax.types import Params
 
-__all__ = ["float_params", "require", "same_structure", "scalar_value"]
+__all__ = ["concrete", "float_params", "require", "same_structure", "scalar_value"]
 
 
 def float_params(params: Params, owner: str) -> Params:
@@ -72,3 +73,32 @@ def require(owner: str, **arguments: Any) -> None:
             f"{owner} needs {' and '.join(missing)}: call update(grads, state, params, {wanted}); "
             "gdjax.minimize passes them"
         )
+
+
+def concrete(
+    owner: str, *, above: float = -math.inf, low: float = -math.inf, below: float = math.inf, **values
+):
+    """Raises where a hyperparameter whose value is known at the door lies outside its range.
+
+    Tracers and functions pass: their values are not known here.
+
+    Args:
+      owner: the function that was called.
+      above: every value is greater than this.
+      low: every value is at least this.
+      below: every value is less than this.
+      **values: hyperparameters by name.
+    """
+    for name, value in values.items():
+        if callable(value) or isinstance(value, jax.core.Tracer):
+            continue
+        if isinstance(value, str) or not hasattr(value, "__float__"):
+            raise TypeError(f"{owner}: {name} must be a number or a schedule, got {type(value).__name__}")
+        if jnp.shape(value) != ():
+            raise ValueError(
+                f"{owner}: {name} has shape {jnp.shape(value)}; it takes one number (several: jax.vmap)"
+            )
+        if isinstance(value, (int, float)) and not (above < value < below and value >= low):
+            limits = [f"above {above:g}"] * (above > -math.inf) + [f"at least {low:g}"] * (low > -math.inf)
+            limits += [f"below {below:g}"] * (below < math.inf)
+            raise ValueError(f"{owner}: {name} must be {' and '.join(limits)}, got {value}")

@@ -1,0 +1,52 @@
+"""Every optimizer by name: the tests, the command line and the benchmarks go through this list.
+
+A new method joins with one line: its name, its constructor, and arguments with which it makes progress on
+a small smooth problem whose curvature is about one.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from gdjax.optimizers import adaptive, first_order
+from gdjax.types import Transformation
+
+__all__ = ["CATALOGUE", "Entry", "optimizers_by_name"]
+
+
+class Entry(NamedTuple):
+    """A constructor and sound arguments for it; calling an entry makes the transformation.
+
+    Attributes:
+      constructor: the public function.
+      arguments: its arguments by name.
+    """
+
+    constructor: Callable[..., Transformation]
+    arguments: dict[str, Any]
+
+    def __call__(self, **changes: Any) -> Transformation:
+        return self.constructor(**{**self.arguments, **changes})
+
+
+CATALOGUE: dict[str, Entry] = {
+    "gradient_descent": Entry(first_order.gradient_descent, {"learning_rate": 0.1}),
+    "momentum": Entry(first_order.momentum, {"learning_rate": 0.05}),
+    "nesterov": Entry(first_order.nesterov, {"learning_rate": 0.05}),
+    "adagrad": Entry(adaptive.adagrad, {"learning_rate": 0.3}),
+    "rmsprop": Entry(adaptive.rmsprop, {"learning_rate": 0.02}),
+    "adam": Entry(adaptive.adam, {"learning_rate": 0.1}),
+    "adamw": Entry(adaptive.adamw, {"learning_rate": 0.1, "weight_decay": 1e-3}),
+}
+
+
+def optimizers_by_name() -> dict[str, Callable[..., Transformation]]:
+    """The constructors whose one required argument is a learning rate, by name.
+
+    Example:
+      >>> from gdjax.optimizers.catalogue import optimizers_by_name
+      >>> optimizers_by_name()["momentum"].__name__
+      'momentum'
+    """
+    return {
+        name: entry.constructor for name, entry in CATALOGUE.items() if "learning_rate" in entry.arguments
+    }
