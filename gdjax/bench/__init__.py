@@ -1,0 +1,1 @@
+"""Benchmarks: gdjax beside its peers, run as `python -m gdjax.bench`."""

@@ -1,0 +1,131 @@
+"""gdjax's own solvers, named as on a command line: ``bfgs``, ``trust_region(radius=2.0)``."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import gdjax
+from gdjax.bench.sif import Case
+from gdjax.bench.solved import Run, run_twice
+from gdjax.types import Status
+
+__all__ = ["construct", "solve"]
+
+_LAYERS = ("optimizers", "linalg", "derivatives", "linesearch", "projections", "regularizers", "schedules")
+
+
+def _lookup(name: str) -> Any:
+    """A name out of gdjax, or else out of its modules."""
+    homes = [gdjax]
+    homes += [
+        importlib.import_module(info.name)
+        for info in pkgutil.walk_packages(gdjax.__path__, "gdjax.")
+        if info.name.split(".")[1] in _LAYERS
+    ]
+    for home in homes:
+        if callable(getattr(home, name, None)):
+            return getattr(home, name)
+    raise KeyError(f"gdjax has no {name!r}")
+
+
+def _evaluate(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name):
+        return _lookup(node.id)
+    if isinstance(node, ast.Attribute):
+        return getattr(_evaluate(node.value), node.attr)
+    if isinstance(node, ast.Call):
+        arguments = [_evaluate(argument) for argument in node.args]
+        return _evaluate(node.func)(*arguments, **{k.arg: _evaluate(k.value) for k in node.keywords if k.arg})
+    return ast.literal_eval(node)
+
+
+def construct(text: str, **extra: Any) -> Any:
+    """Builds an optimizer from its name or a call of it, without running arbitrary code.
+
+    Args:
+      text: ``bfgs``, ``lbfgs(memory=5)``, ``trust_region(subproblem=steihaug)``.
+      extra: keyword arguments that are passed on where the constructor takes them.
+
+    Raises:
+      KeyError: if gdjax has no such name.
+      ValueError: if the text is not a name or a call.
+    """
+    node = ast.parse(text, mode="eval").body
+    if isinstance(node, ast.Call):
+        head, arguments = node.func, [_evaluate(argument) for argument in node.args]
+        keywords = {k.arg: _evaluate(k.value) for k in node.keywords if k.arg}
+    else:
+        head, arguments, keywords = node, [], {}
+    constructor = _evaluate(head)
+    if not callable(constructor):
+        raise ValueError(f"{text!r} is not a constructor")
+    known = inspect.signature(constructor).parameters
+    keywords |= {name: value for name, value in extra.items() if name in known and name not in keywords}
+    return constructor(*arguments, **keywords)
+
+
+def _for_case(text: str, case: Case) -> Any:
+    extra = {"equality": case.equality, "inequality": case.inequality}
+    if case.lower is not None and case.upper is not None:
+        extra |= {"lower": jnp.asarray(case.lower, case.start.dtype)}
+        extra |= {"upper": jnp.asarray(case.upper, case.start.dtype)}
+    return construct(text, **{name: value for name, value in extra.items() if value is not None})
+
+
+def solve(text: str, case: Case, max_steps: int) -> Run:
+    """Runs `gdjax.minimize` at the stop criterion that it has by default.
+
+    Residuals of equations are shown as `gdjax.least_squares`, so that Gauss-Newton sees inside.
+    A second trace that counts the passes through the residuals tells how many Jacobians were taken.
+    """
+    objective = case.value_fn if case.residual_fn is None else gdjax.least_squares(case.residual_fn)
+    optimizer = _for_case(text, case)
+    stop = gdjax.stopping.residual_below(1e-6)
+
+    def one(x):
+        return gdjax.minimize(objective, x, optimizer, max_steps=max_steps, stop=stop)
+
+    found, compile_seconds, seconds = run_twice(one, case.start)
+    steps = int(found.steps)
+    evaluations = int(getattr(found, "evaluations", steps + 1))
+    jacobians = evaluations
+    if case.residual_fn is not None:
+        jacobians = _passes(case, text, max_steps) - evaluations
+    return Run(
+        x=found.params,
+        claimed=int(found.status) == Status.CONVERGED,
+        note=Status(int(found.status)).name,
+        steps=steps,
+        evaluations=evaluations,
+        gradients=jacobians,
+        hessians=0,
+        compile_seconds=compile_seconds,
+        solve_seconds=seconds,
+    )
+
+
+def _passes(case: Case, text: str, max_steps: int) -> int:
+    """How often a run goes through the residuals, derivatives included."""
+    count = 0
+
+    def tick():
+        nonlocal count
+        count += 1
+
+    def residual_fn(x):
+        jax.debug.callback(tick)
+        return case.residual_fn(x)
+
+    optimizer = _for_case(text, case._replace(residual_fn=residual_fn))
+    stop = gdjax.stopping.residual_below(1e-6)
+    found = gdjax.minimize(
+        gdjax.least_squares(residual_fn), case.start, optimizer, max_steps=max_steps, stop=stop
+    )
+    jax.block_until_ready(found)
+    jax.effects_barrier()
+    return count
