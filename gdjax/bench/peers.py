@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdjax import trees
 from gdjax.bench.sif import Case
 from gdjax.bench.solved import Counted, Run, Timed, run_twice
 
@@ -122,7 +123,7 @@ def _scipy_least_squares(method: str) -> Callable[[Case, int], Run]:
 
 
 def _optimistix(name: str) -> Callable[[Case, int], Run]:
-    """An optimistix solver; one evaluation a step, and one at the start."""
+    """An optimistix solver: one evaluation a step, one gradient (or Jacobian) an accepted step."""
 
     def solve(case, max_steps):
         import optimistix
@@ -135,11 +136,12 @@ def _optimistix(name: str) -> Callable[[Case, int], Run]:
         def one(x):
             found = driver(lambda y, _: target(y), solver, x, max_steps=max_steps, throw=False)
             done = found.result == optimistix.RESULTS.successful
-            return found.value, found.stats["num_steps"], done
+            steps = found.stats["num_steps"]
+            return found.value, steps, getattr(found.state, "num_accepted_steps", steps), done
 
-        (x, steps, done), compile_seconds, seconds = run_twice(jax.jit(one), case.start)
-        n = int(steps)
-        return Run(x, bool(done), "", n, n + 1, n + 1, 0, compile_seconds, seconds)
+        (x, steps, accepted, done), compile_seconds, seconds = run_twice(jax.jit(one), case.start)
+        n, gradients = int(steps), int(accepted) + 1
+        return Run(x, bool(done), "", n, n + 1, gradients, 0, compile_seconds, seconds)
 
     return solve
 
@@ -156,14 +158,15 @@ def _optax_lbfgs(case: Case, max_steps: int) -> Run:
         value, grad = both(x, state=state)
         updates, state = optimizer.update(grad, state, x, value=value, grad=grad, value_fn=case.value_fn)
         searched = optax.tree.get(state, "info").num_linesearch_steps
-        return optax.apply_updates(x, updates), state, steps + 1, evaluations + searched
+        after = optax.apply_updates(x, updates), state, steps + 1, evaluations + searched
+        return trees.keep_types(after, carry)
 
     def going(carry):
         slope = jnp.max(jnp.abs(optax.tree.get(carry[1], "grad")))
         return (carry[2] == 0) | ((carry[2] < max_steps) & (slope > _TOLERANCE))
 
     def one(x):
-        carry = (x, optimizer.init(x), jnp.int32(0), jnp.int32(1))
+        carry = trees.strong((x, optimizer.init(x), jnp.int32(0), jnp.int32(1)))
         x, state, steps, evaluations = jax.lax.while_loop(going, body, carry)
         return x, jnp.max(jnp.abs(optax.tree.get(state, "grad"))), steps, evaluations
 
