@@ -8,7 +8,7 @@ import optax
 from jax.tree_util import register_pytree_node_class
 
 from gdjax import checks, implicit, recording, trees
-from gdjax.objectives import Objective
+from gdjax.objectives import Composite, Mean, Objective
 from gdjax.stopping import StopCriterion, residual_below
 from gdjax.types import Answer, Params, Result, Scalar, Status, Step, Transformation, ValueFn
 
@@ -68,6 +68,11 @@ def _own_answer(state: Any, params: Params) -> Answer | None:
             "method that proposes trial points (trust region, line search, proximal, ...)"
         )
     return found[0] if found else None
+
+
+def _parts(function: Any) -> tuple[list[Any], Any]:
+    """The functions that a `Composite` is made of, and how to put them together; else the function itself."""
+    return jax.tree.flatten(function, is_leaf=lambda f: callable(f) and not isinstance(f, Composite | Mean))
 
 
 @register_pytree_node_class
@@ -146,33 +151,44 @@ class Run:
     def _draws_batches(self) -> bool:
         return isinstance(self.objective, Objective) and self.objective.sample is not None
 
-    def _once(self, name: str, function: Any) -> Any:
-        """``function`` checked and traced once a run, however often it is differentiated or called."""
+    def _once(self, name: str, at: Any, batch: Any) -> ValueFn:
+        """``at(batch)`` checked and traced once a run, however often it is differentiated or called.
 
-        def checked(*args):
-            return checks.scalar_value(function(*args), "minimize")
+        The parts of a `Composite` are traced one by one, and it stays a `Composite`, for curvature to see.
+        """
+        parts, structure = _parts(at(batch))
+        only = len(parts) == 1
 
-        return self._cached.setdefault(name, jax.jit(checked, inline=True))
+        def part(i):
+            def traced(argument, batch):
+                value = _parts(at(batch))[0][i](argument)
+                return checks.scalar_value(value, "minimize") if only else value
+
+            once = self._cached.setdefault((name, i), jax.jit(traced, inline=True))
+            return lambda argument: once(argument, batch)
+
+        return jax.tree.unflatten(structure, [part(i) for i in range(len(parts))])
 
     def _value_fn(self, draws: Scalar) -> ValueFn:
         """The objective as the current evaluation sees it."""
         objective = self.objective
         if not isinstance(objective, Objective):
-            return self._once("value", objective)
+            return self._once("value", lambda batch: objective, None)
         batch = objective.sample(self.key, draws) if objective.sample is not None else None
-        on_batch = self._once("batch", lambda params, batch: objective.at(batch)(params))
-        return lambda params: on_batch(params, batch)
+        return self._once("batch", objective.at, batch)
 
     def _full(self) -> ValueFn:
         """The objective as the result sees it: over all data where that is known."""
         if isinstance(self.objective, Objective) and self.objective.full is not None:
-            return self._once("full", self.objective.full)
+            return self._once("full", lambda batch: self.objective.full, None)
         return self._value_fn(jnp.int32(0))
 
     def init(self) -> RunState:
         """The state before the first evaluation; evaluates nothing."""
         params = trees.strong(self.params)
-        unknown = jnp.asarray(jnp.inf, jax.eval_shape(self._full(), params).dtype)
+        full = self._full()
+        value = jax.eval_shape(lambda params: checks.scalar_value(full(params), "minimize"), params)
+        unknown = jnp.asarray(jnp.inf, value.dtype)
         answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
         zero = jnp.int32(0)
         first = Step(zero, params, unknown, unknown)

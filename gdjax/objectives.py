@@ -1,7 +1,7 @@
 r"""Objectives: what is minimized.
 
 A plain function ``params -> scalar`` is an objective. `finite_sum` draws mini-batches,
-`Composite` and `least_squares` let curvature see inside.
+`Composite`, `least_squares` and `supervised` let curvature see inside.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax.trees import callables_as_trees
 from gdjax.types import Params, Scalar, ValueFn
 
-__all__ = ["Composite", "Objective", "finite_sum", "least_squares"]
+__all__ = ["Composite", "Mean", "Objective", "finite_sum", "least_squares", "supervised"]
 
 
 class Objective(NamedTuple):
@@ -37,20 +38,36 @@ class Objective(NamedTuple):
 
 
 class Composite(NamedTuple):
-    r""":math:`f(\theta) = \ell(m(\theta))`, callable like any objective.
+    r""":math:`f(\theta) = \ell(m(\theta)) + r(\theta)`, callable like any objective.
 
     Gauss-Newton and Fisher products need to see the two parts apart.
 
     Attributes:
       model: ``params -> outputs``, any array or pytree of arrays.
       loss: ``outputs -> scalar``, convex in the outputs where Gauss-Newton is to be positive.
+      penalty: ``params -> scalar``, such as weight decay, or None.
     """
 
     model: Callable[[Params], Any]
     loss: Callable[[Any], Scalar]
+    penalty: Callable[[Params], Scalar] | None = None
 
     def __call__(self, params: Params) -> Scalar:
-        return self.loss(self.model(params))
+        loss = self.loss(self.model(params))
+        return loss if self.penalty is None else loss + self.penalty(params)
+
+
+class Mean(NamedTuple):
+    """The mean of a loss over examples; as the loss of a `Composite` it shows the empirical Fisher its terms.
+
+    Attributes:
+      losses: ``outputs -> losses``, one for each example.
+    """
+
+    losses: Callable[[Any], jax.Array]
+
+    def __call__(self, outputs: Any) -> Scalar:
+        return jnp.mean(self.losses(outputs))
 
 
 def _half_squares(residuals: Any) -> Scalar:
@@ -84,14 +101,14 @@ def _rows(data, index):
     return jax.tree.map(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), data)
 
 
-def _length(data: Any) -> int:
+def _length(data: Any, owner: str = "finite_sum") -> int:
     leaves = jax.tree.leaves(data)
     lengths = {jnp.shape(leaf)[:1] for leaf in leaves}
     if not leaves or lengths == {()}:
-        raise ValueError("finite_sum: data needs arrays with a leading axis of examples")
+        raise ValueError(f"{owner}: data needs arrays with a leading axis of examples")
     if len(lengths) > 1:
         shapes = [jnp.shape(leaf) for leaf in leaves]
-        raise ValueError(f"finite_sum: data arrays differ in their leading axis: {shapes}")
+        raise ValueError(f"{owner}: data arrays differ in their leading axis: {shapes}")
     return lengths.pop()[0]
 
 
@@ -149,9 +166,21 @@ class _Sampler(NamedTuple):
         return self.draw(data, self.batch_size, key, count)
 
 
-def _data_at(loss, data, batch):
+def _data_at(at, data, batch):
     del batch
-    return _loss_at(loss, data)
+    return at(data)
+
+
+def _over_data(owner, at, data, batch_size, replacement) -> Objective:
+    """The objective that is ``at(batch)`` on each mini-batch of ``data``."""
+    data = jax.tree.map(jnp.asarray, data)
+    n = _length(data, owner)
+    if batch_size is None:
+        return Objective(Partial(_data_at, at, data))
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"{owner}: batch_size is {batch_size}, but there are {n} examples")
+    draw = _Sampler(_sample_replace if replacement else _sample_epoch, int(batch_size))
+    return Objective(at, Partial(draw, data), at(data))
 
 
 def finite_sum(
@@ -188,12 +217,58 @@ def finite_sum(
       >>> bool(abs(run.params - 4.5) < 0.5)
       True
     """
-    data = jax.tree.map(jnp.asarray, data)
-    n = _length(data)
-    loss = loss if isinstance(loss, Partial) else Partial(loss)
-    if batch_size is None:
-        return Objective(Partial(_data_at, loss, data))
-    if not 1 <= batch_size <= n:
-        raise ValueError(f"finite_sum: batch_size is {batch_size}, but there are {n} examples")
-    draw = _Sampler(_sample_replace if replacement else _sample_epoch, int(batch_size))
-    return Objective(Partial(_loss_at, loss), Partial(draw, data), _loss_at(loss, data))
+    return _over_data(
+        "finite_sum", Partial(_loss_at, callables_as_trees(loss)), data, batch_size, replacement
+    )
+
+
+def _outputs(model, inputs, params):
+    return model(params, inputs)
+
+
+def _losses(loss, targets, outputs):
+    return loss(outputs, targets)
+
+
+def _composite_at(model, loss, penalty, batch):
+    inputs, targets = batch
+    return Composite(Partial(_outputs, model, inputs), Mean(Partial(_losses, loss, targets)), penalty)
+
+
+def supervised(
+    model: Callable[[Params, Any], Any],
+    loss: Callable[[Any, Any], jax.Array],
+    data: tuple[Any, Any],
+    batch_size: int | None = None,
+    *,
+    penalty: Callable[[Params], Scalar] | None = None,
+    replacement: bool = False,
+) -> Objective:
+    r"""Learning from examples, :math:`f(\theta) = \frac1n \sum_i \ell(m(\theta, x_i), y_i) + r(\theta)`.
+
+    Batches are drawn as in `finite_sum`; on each the objective is a `Composite`, which Gauss-Newton and
+    Fisher products can see inside.
+
+    Args:
+      model: ``(params, inputs) -> outputs``, on a batch of inputs.
+      loss: ``(outputs, targets) -> losses``, one for each example, as `optax.losses` and
+        `gdjax.distributions` have them.
+      data: the pair ``(inputs, targets)``, pytrees of arrays whose leading axis counts the examples.
+      batch_size: examples a step; None takes all of them at every step.
+      penalty: ``params -> scalar``, added once, such as weight decay.
+      replacement: as in `finite_sum`.
+
+    Raises:
+      ValueError: as in `finite_sum`.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> data = (jnp.array([1.0, 2.0]), jnp.array([2.0, 4.0]))
+      >>> objective = gdjax.objectives.supervised(lambda w, x: w * x, lambda out, y: (out - y) ** 2, data)
+      >>> float(objective.at(None)(1.0))
+      2.5
+    """
+    at = Partial(
+        _composite_at, callables_as_trees(model), callables_as_trees(loss), callables_as_trees(penalty)
+    )
+    return _over_data("supervised", at, tuple(data), batch_size, replacement)

@@ -9,6 +9,9 @@ import optax
 
 __all__ = [
     "Answer",
+    "Curvature",
+    "MatVec",
+    "Operator",
     "Params",
     "Result",
     "Scalar",
@@ -27,6 +30,25 @@ Scalar: TypeAlias = jax.Array
 
 ValueFn: TypeAlias = Callable[[Params], Scalar]
 """An objective as a function of the parameters alone."""
+
+MatVec: TypeAlias = Callable[[Params], Params]
+"""A linear map as a function: takes and returns a pytree with the structure of the parameters."""
+
+
+class Operator(NamedTuple):
+    """A symmetric matrix over the parameters, never laid out unless asked for.
+
+    Attributes:
+      product: ``vector -> matrix @ vector``, on pytrees with the structure of the parameters.
+      dense: ``() -> matrix`` of shape ``(n, n)``, in the order of ``jax.flatten_util.ravel_pytree``.
+    """
+
+    product: MatVec
+    dense: Callable[[], jax.Array]
+
+
+Curvature: TypeAlias = Callable[[ValueFn, Params], Operator]
+"""Second derivatives as a method takes them, ``(objective, params) -> Operator``: see `gdjax.derivatives`."""
 
 Transformation: TypeAlias = optax.GradientTransformationExtraArgs
 """Every gdjax optimizer is one, and every optax optimizer is one."""
