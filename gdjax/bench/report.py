@@ -133,5 +133,5 @@ def report(
     for solver in ours or peers:
         failed = [r for r in results[solver].values() if not profiles.solved(r, best)]
         lines = [f"  {r['problem']:<12} {_verdict(r, best)}" for r in failed]
-        parts.append(f"Not solved by {solver}: {len(failed)}\n" + "\n".join(lines))
+        parts.append("\n".join([f"Not solved by {solver}: {len(failed)}", *lines]))
     return "\n\n".join(parts)

@@ -37,7 +37,8 @@ class Worker:
         )
         self._lines = queue.Queue()
         threading.Thread(target=self._read, args=(self._process.stdout, self._lines), daemon=True).start()
-        self._lines.get(timeout=300)
+        if not self._lines.get(timeout=600):
+            raise RuntimeError("the worker process does not start: python -m gdjax.bench.worker")
 
     @staticmethod
     def _read(stream, lines) -> None:
