@@ -266,7 +266,7 @@ def test_code_is_safe_and_uses_public_jax(path):
 
 def text_files():
     """Every text file of the project, the pieces that tools leave behind left out."""
-    own = ["gdjax", "tests", "docs", "experiments", "benchmarks", ".ci", ".github"]
+    own = ["gdjax", "tests", "docs", "experiments", "tools", ".ci"]
     files = [p for folder in own for p in (ROOT / folder).rglob("*") if p.is_file()]
     files += [
         p for p in ROOT.iterdir() if p.is_file() and (not p.name.startswith(".") or p.name == ".gitignore")
