@@ -16,10 +16,12 @@ __all__ = ["clip_by_global_norm", "clip_by_norm"]
 def _clip(leaves, max_norm):
     """``leaves`` scaled to a joint norm of at most ``max_norm``."""
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
-    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    unit = jnp.minimum(largest, jnp.finfo(largest.dtype).max / 64)  # its reciprocal is a normal number
+    unit = jax.lax.stop_gradient(jnp.where(unit > 0, unit, 1))
     scaled = [leaf / unit for leaf in leaves]
-    norm = jnp.sqrt(sum(jnp.sum(leaf * leaf) for leaf in scaled))
-    over = norm > max_norm / unit
+    square = sum(jnp.sum(leaf * leaf) for leaf in scaled)
+    norm = jnp.sqrt(jnp.where(square > 0, square, 1))
+    over = (square > 0) & (norm > max_norm / unit)
     shrink = max_norm / jnp.where(over, norm, 1)
     return [jnp.where(over, s * shrink, leaf) for s, leaf in zip(scaled, leaves, strict=True)]
 
