@@ -16,6 +16,9 @@ from typing import Any
 
 __all__ = ["Worker", "main"]
 
+_ONE_CORE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Idle threads that spin would count as CPU seconds of the solver."""
+
 
 class Worker:
     """A child process that solves and judges; started when first asked, restarted after a timeout."""
@@ -33,7 +36,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, **_ONE_CORE, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
         )
         self._lines = queue.Queue()
         threading.Thread(target=self._read, args=(self._process.stdout, self._lines), daemon=True).start()
