@@ -9,6 +9,7 @@ from gdjax.optimizers.adaptive import adagrad, adam, adamw, eps_inside, eps_outs
 from gdjax.optimizers.clipping import clip_by_global_norm, clip_by_norm
 from gdjax.optimizers.first_order import gradient_descent, momentum, nesterov
 from gdjax.optimizers.kronecker import shampoo, soap
+from gdjax.optimizers.natural import natural_gradient
 from gdjax.optimizers.saddles import perturbed
 from gdjax.precision import at_least_float32, master_copy
 from gdjax.recording import every

@@ -41,10 +41,13 @@ class Operator(NamedTuple):
     Attributes:
       product: ``vector -> matrix @ vector``, on pytrees with the structure of the parameters.
       dense: ``() -> matrix`` of shape ``(n, n)``, in the order of ``jax.flatten_util.ravel_pytree``.
+      factors: ``() -> (jacobian, metric)`` of shapes ``(N, n)`` and ``(N, N)`` where the matrix is
+        ``jacobian.T @ metric @ jacobian``, else None.
     """
 
     product: MatVec
     dense: Callable[[], jax.Array]
+    factors: Callable[[], tuple[jax.Array, jax.Array]] | None = None
 
 
 Curvature: TypeAlias = Callable[[ValueFn, Params], Operator]
