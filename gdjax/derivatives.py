@@ -92,7 +92,7 @@ def _pulled_back(composite: Composite, params: Params, metric_at: Any) -> Operat
     def product(vector):
         return back(metric(forward(vector)))[0]
 
-    def dense():
+    def jacobian_and_outputs():
         vector, unravel = ravel_pytree(params)
         flat_outputs, unravel_outputs = ravel_pytree(outputs)
 
@@ -100,12 +100,21 @@ def _pulled_back(composite: Composite, params: Params, metric_at: Any) -> Operat
             return ravel_pytree(composite.model(unravel(v)))[0]
 
         mode = jax.jacfwd if vector.size <= flat_outputs.size else jax.jacrev
-        jacobian = mode(flat_model)(vector)
-        scaled = jax.vmap(lambda column: ravel_pytree(metric(unravel_outputs(column)))[0], 1, 1)(jacobian)
-        matrix = jacobian.T @ scaled
+        return mode(flat_model)(vector), unravel_outputs
+
+    def scaled(columns, unravel_outputs):
+        return jax.vmap(lambda column: ravel_pytree(metric(unravel_outputs(column)))[0], 1, 1)(columns)
+
+    def dense():
+        jacobian, unravel_outputs = jacobian_and_outputs()
+        matrix = jacobian.T @ scaled(jacobian, unravel_outputs)
         return 0.5 * (matrix + matrix.T)
 
-    return _with_penalty(Operator(product, dense), composite, params)
+    def factors():
+        jacobian, unravel_outputs = jacobian_and_outputs()
+        return jacobian, scaled(jnp.eye(jacobian.shape[0], dtype=jacobian.dtype), unravel_outputs)
+
+    return _with_penalty(Operator(product, dense, factors), composite, params)
 
 
 def gauss_newton(objective: ValueFn, params: Params) -> Operator:
