@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import checks, implicit, recording, trees
+from gdjax import checks, fixed, implicit, recording, trees
+from gdjax.fixed import Position
 from gdjax.objectives import Composite, Mean, Objective
 from gdjax.stopping import StopCriterion, residual_below
 from gdjax.types import Answer, Params, Result, Scalar, Status, Step, Transformation, ValueFn
@@ -206,26 +207,38 @@ class Run:
             trace=None if record is None else recording.blank(record, first, self.max_steps),
         )
 
+    def move(self, position: Position) -> tuple[Scalar, Params, Position]:
+        """One evaluation and one update: value, gradient and the next position."""
+        params = position.params
+        value_fn = self._value_fn(position.draws)
+        value, grad = jax.value_and_grad(value_fn)(params)
+        update = optax.with_extra_args_support(self.optimizer).update
+        updates, optimizer = update(
+            grad, position.optimizer, params, value=value, grad=grad, value_fn=value_fn
+        )
+        checks.same_structure(updates, params, "optimizer.update", "updates")
+        optimizer = trees.keep_types(optimizer, position.optimizer)
+        return value, grad, Position(optax.apply_updates(params, updates), optimizer, position.draws + 1)
+
+    def unrecorded(self) -> "Run":
+        """The same run, recording nothing."""
+        arrays, (max_steps, _) = self.tree_flatten()
+        return Run.tree_unflatten((max_steps, None), arrays)
+
     def step(self, state: RunState) -> RunState:
         """Evaluates the proposed point and lets the optimizer judge it and propose the next.
 
         A run that has ended keeps its answer, status and steps.
         """
         params, running = state.params, self._running(state)
-        value_fn = self._value_fn(state.draws)
-        value, grad = jax.value_and_grad(value_fn)(params)
-        update = optax.with_extra_args_support(self.optimizer).update
-        updates, optimizer = update(grad, state.optimizer, params, value=value, grad=grad, value_fn=value_fn)
-        checks.same_structure(updates, params, "optimizer.update", "updates")
-        proposal = optax.apply_updates(params, updates)
-        optimizer = trees.keep_types(optimizer, state.optimizer)
-
+        value, grad, moved = self.move(Position(params, state.optimizer, state.draws))
+        proposal, optimizer = moved.params, moved.optimizer
         seen = _own_answer(optimizer, params)
         if seen is None:
             lost = ~(jnp.isfinite(value) & trees.all_finite(grad))
             seen = Answer(params, value, trees.norm(grad), jnp.int8(Status.RUNNING))
             good = running & (~lost | (state.count == 0))
-            draws, refresh = state.draws + 1, state.refresh
+            draws, refresh = moved.draws, state.refresh
         else:
             value, lost, good = seen.value, ~jnp.isfinite(seen.value), running
             proposal, draws, refresh = self._hold_batch(state, seen, proposal)
@@ -303,8 +316,9 @@ class Run:
         solution, by the implicit function theorem: NaN where the run did not converge.
         """
         if self.stop is None:
-            state, _ = jax.lax.scan(lambda s, _: (self.step(s), None), self.init(), length=self.max_steps + 1)
-            return self.result(state)
+            state = self.init()
+            bare = _own_answer(state.optimizer, state.params) is None
+            return self.result(fixed.through(self, state) if bare else fixed.careful(self, state))
         if self._draws_batches and self.objective.full is None:
             return self._until_done()[-1]
         params, value, result = implicit.minimizer(self._full(), trees.strong(self.params), self._until_done)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gdjax.types import Scalar, Step
 
-__all__ = ["Recorder", "as_recorder", "blank", "every", "write"]
+__all__ = ["Recorder", "as_recorder", "blank", "every", "fill", "mask", "write"]
 
 
 class Recorder(NamedTuple):
@@ -68,3 +68,18 @@ def write(recorder: Recorder, trace: Any, step: Step, count: Scalar, keep: Scala
         return rows.at[row].set(jnp.where(due, jnp.asarray(new, rows.dtype), rows[row]))
 
     return jax.tree.map(put, trace, recorder.read(step))
+
+
+def fill(trace: Any, rows: Any) -> Any:
+    """The trace with its first rows filled in."""
+    return jax.tree.map(lambda old, new: old.at[: len(new)].set(new.astype(old.dtype)), trace, rows)
+
+
+def mask(recorder: Recorder, trace: Any, steps: Scalar) -> Any:
+    """The trace with every row blank that a run of ``steps`` steps did not reach."""
+
+    def one(rows):
+        reached = (jnp.arange(len(rows)) * recorder.stride <= steps).reshape(-1, *[1] * (rows.ndim - 1))
+        return jnp.where(reached, rows, jnp.asarray(_unreached(rows.dtype), rows.dtype))
+
+    return jax.tree.map(one, trace)

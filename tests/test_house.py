@@ -22,6 +22,7 @@ LAYERS = [
     {"checks", "trees"},
     {"derivatives", "linalg", "objectives", "schedules", "projections", "stopping", "recording", "precision"},
     {"implicit", "regularizers", "linesearch", "trials"},
+    {"fixed"},
     {"optimizers", "problems", "driver"},
     {"gdjax"},
     {"sweeps", "analysis"},
