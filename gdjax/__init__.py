@@ -16,10 +16,10 @@ from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain
 
 if TYPE_CHECKING:
-    from gdjax import sweeps
+    from gdjax import bench, sweeps
     from gdjax.sweeps import static, sweep
 
-_LAZY = {"static": "sweeps", "sweep": "sweeps", "sweeps": "sweeps"}
+_LAZY = {"bench": "bench", "static": "sweeps", "sweep": "sweeps", "sweeps": "sweeps"}
 """Names that cost an import: each with the submodule that holds it."""
 
 

@@ -11,4 +11,5 @@ def main(argv: list[str]) -> None:
     importlib.import_module(f"gdjax.bench.{argv[0]}").main(argv[1:])
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])
