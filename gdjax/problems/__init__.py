@@ -6,6 +6,7 @@
 from collections.abc import Callable
 
 from gdjax.problems import datasets
+from gdjax.problems.learning import logistic_regression, mlp, ridge, softmax_regression
 from gdjax.problems.multimodal import ackley, goldstein_price, rastrigin, styblinski_tang
 from gdjax.problems.problem import Optimum, Problem
 from gdjax.problems.saddles import monkey_saddle, strict_saddle
@@ -25,5 +26,9 @@ catalogue: dict[str, Callable[..., Problem]] = {
         goldstein_price,
         strict_saddle,
         monkey_saddle,
+        logistic_regression,
+        softmax_regression,
+        mlp,
+        ridge,
     )
 }
