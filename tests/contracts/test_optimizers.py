@@ -1,0 +1,170 @@
+"""What every optimizer of the catalogue must do; a method joins by its line in the catalogue."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gdjax
+from gdjax.optimizers.catalogue import CATALOGUE, optimizers_by_name
+
+NAMES = sorted(CATALOGUE)
+ENDS = {int(status) for status in gdjax.Status} - {int(gdjax.Status.RUNNING)}
+
+
+def objective(params):
+    """Smooth, curvature about one, minimum near one in every coordinate."""
+    leaves = [
+        jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(params)
+    ]
+    return sum(jnp.sum(0.5 * (leaf - 1) ** 2 + 0.05 * leaf**4) for leaf in leaves)
+
+
+def start(dtype=jnp.float32):
+    """Dicts, tuples, a matrix, a scalar."""
+    tree = {"a": np.array([0.5, -1.0, 2.0]), "b": (np.array(1.5), {"c": np.array([[0.2, -0.4]])})}
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def steps(optimizer, params, count, value_fn=objective):
+    """A hand-written loop under scan, which refuses a state that changes shape or type."""
+
+    def step(carry, _):
+        params, state = carry
+        value, grad = jax.value_and_grad(value_fn)(params)
+        update = optax.with_extra_args_support(optimizer).update
+        updates, state = update(grad, state, params, value=value, grad=grad, value_fn=value_fn)
+        return (optax.apply_updates(params, updates), state), updates
+
+    (params, _), updates = jax.lax.scan(step, (params, optimizer.init(params)), length=count)
+    return params, updates
+
+
+def close(a, b, rtol=1e-5, atol=1e-6):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(np.float64(x), np.float64(y), rtol, atol), a, b)
+
+
+def types(tree):
+    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.asarray(leaf).dtype), tree)
+
+
+def numbers(entry):
+    """The numeric hyperparameters of an entry: given, or by default."""
+    defaults = {
+        name: parameter.default for name, parameter in inspect.signature(entry.constructor).parameters.items()
+    }
+    return {name: value for name, value in {**defaults, **entry.arguments}.items() if type(value) is float}
+
+
+def abstract_update(optimizer, params, state):
+    def call(params, state):
+        value, grad = jax.value_and_grad(objective)(params)
+        update = optax.with_extra_args_support(optimizer).update
+        return update(grad, state, params, value=value, grad=grad, value_fn=objective)
+
+    return jax.eval_shape(call, params, state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_types_and_structure_are_kept(name, dtype, x64):
+    """Updates have the params' types and states keep theirs, float64 hyperparameters or not."""
+    params = start(dtype)
+    wide = {key: jnp.asarray(value) for key, value in numbers(CATALOGUE[name]).items()}
+    for optimizer in (CATALOGUE[name](), CATALOGUE[name](**wide)):
+        state = optimizer.init(params)
+        updates, new_state = abstract_update(optimizer, params, state)
+        assert jax.tree.structure(new_state) == jax.tree.structure(state)
+        same = jax.tree.map(
+            lambda a, b: a.shape == jnp.shape(b) and a.dtype == jnp.asarray(b).dtype, new_state, state
+        )
+        assert jax.tree.all(same), same
+        assert jax.tree.map(lambda u: (u.shape, u.dtype), updates) == types(params)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_equals_eager_and_composes(name):
+    """jit = eager; alone, in a chain, and masked to all of its tree it takes the same steps."""
+    optimizer, params = CATALOGUE[name](), start()
+    chained = optax.chain(optax.clip_by_global_norm(1e6), optimizer)
+    masked = optax.masked(optimizer, jax.tree.map(lambda leaf: True, params))
+    alone, chain, mask = jax.jit(lambda p: [steps(o, p, 3)[0] for o in (optimizer, chained, masked)])(params)
+    close(chain, alone)
+    close(mask, alone)
+    state = optimizer.init(params)
+    for _ in range(3):
+        value, grad = jax.value_and_grad(objective)(params)
+        update = optax.with_extra_args_support(optimizer).update
+        updates, state = update(grad, state, params, value=value, grad=grad, value_fn=objective)
+        params = optax.apply_updates(params, updates)
+    close(params, alone)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mapped_hyperparameters_equal_a_loop(name):
+    """Every float of the signature at once is an axis of `jax.vmap`."""
+    entry = CATALOGUE[name]
+    batch = {key: value * jnp.array([1.0, 0.9]) for key, value in numbers(entry).items()}
+    if not batch:
+        pytest.skip("no numeric hyperparameters")
+
+    @jax.jit
+    def trial(changes):
+        return steps(entry(**changes), start(), 4)[0]
+
+    mapped = jax.vmap(trial)(batch)
+    for lane in range(2):
+        one = trial({key: values[lane] for key, values in batch.items()})
+        close(jax.tree.map(lambda leaf, lane=lane: leaf[lane], mapped), one, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_zero_half_precision_gradient_gives_a_zero_update(name):
+    def flat(params):
+        return 0.0 * objective(params)
+
+    params = jax.tree.map(jnp.zeros_like, {"f": start("float16"), "b": start("bfloat16")})
+    after, updates = jax.jit(lambda p: steps(CATALOGUE[name](), p, 3, flat))(params)
+    jax.tree.map(lambda leaf: np.testing.assert_array_equal(np.float32(leaf), 0), updates)
+    assert types(after) == types(params)
+
+
+def check_truth(run, first):
+    assert np.isfinite(run.value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
+    np.testing.assert_allclose(run.value, objective(run.params), rtol=1e-5)
+    assert run.residual >= 0
+    assert int(run.status) in ENDS
+    if run.status == gdjax.Status.CONVERGED:
+        residual = np.sqrt(
+            sum(np.sum(np.square(g)) for g in jax.tree.leaves(jax.grad(objective)(run.params)))
+        )
+        assert residual <= 1e-5 * max(1, first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_true(name):
+    """Descends, and says what it did; so it does at a learning rate that makes it diverge."""
+    entry, params = CATALOGUE[name], start()
+    first = float(objective(params))
+    run = gdjax.minimize(objective, params, entry(), max_steps=60)
+    check_truth(run, first)
+    assert run.value < first
+    if "learning_rate" in entry.arguments:
+        for rate in (3.0, 1e8, 1e38):
+            wild = gdjax.minimize(objective, params, entry(learning_rate=rate), max_steps=60)
+            check_truth(wild, first)
+            assert wild.status != gdjax.Status.CONVERGED or wild.value < first
+
+
+def test_names_are_public_and_take_a_learning_rate_first():
+    for name, entry in CATALOGUE.items():
+        assert getattr(gdjax, name) is entry.constructor
+    by_name = optimizers_by_name()
+    assert {"gradient_descent", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"} <= set(by_name)
+    for constructor in by_name.values():
+        assert next(iter(inspect.signature(constructor).parameters)) == "learning_rate"
