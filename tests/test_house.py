@@ -20,8 +20,8 @@ PACKAGE = ROOT / "gdjax"
 LAYERS = [
     {"types"},
     {"checks", "trees"},
-    {"derivatives", "linalg", "objectives", "schedules", "projections", "stopping", "recording", "precision"},
-    {"implicit", "regularizers", "linesearch", "trials"},
+    {"distributions", "linalg", "objectives", "precision", "projections", "recording", "schedules", "stopping"},
+    {"derivatives", "implicit", "regularizers", "linesearch", "trials"},
     {"fixed"},
     {"optimizers", "problems", "driver"},
     {"gdjax"},
@@ -35,7 +35,7 @@ LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 # Rooms whose files are equals: none imports another, but for the noun that all of them share. The
 # catalogue, which imports them all, is imported by none.
 EQUALS = {"optimizers": {"catalogue"}, "problems": {"catalogue"}}
-SHARED = {"gdjax.problems.problem"}
+SHARED = {"gdjax.problems.datasets", "gdjax.problems.problem"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE_LINES = 330
