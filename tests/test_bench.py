@@ -1,6 +1,7 @@
 """The benchmark's pure parts against counts made by hand, and one problem where sif2jax is installed."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ from gdjax.bench import cutest, judge, ours, profiles, report, sif
 from gdjax.bench.sif import Case
 
 
-def record(problem="p", solver="s", **changes):
+def record(problem="p", solver="s", **changes: Any):
     plain = {
         "problem": problem,
         "solver": solver,
@@ -62,7 +63,13 @@ def test_solved_is_relative_to_the_best_value_above_one(value, lowest, expected)
 
 def test_noise_floor_counts_in_float32_only_at_rounding_level():
     best = {"p": 0.0}
-    coarse = {"value": 1.0, "note": "NOISE_FLOOR", "residual": 1e-3, "slope": 1e-3, "rounding": 1e-3}
+    coarse: dict[str, Any] = {
+        "value": 1.0,
+        "note": "NOISE_FLOOR",
+        "residual": 1e-3,
+        "slope": 1e-3,
+        "rounding": 1e-3,
+    }
     assert profiles.solved(record(**coarse, dtype="float32"), best)
     assert not profiles.solved(record(**coarse), best)
     assert not profiles.solved(record(**(coarse | {"rounding": 1e-5}), dtype="float32"), best)
@@ -79,7 +86,7 @@ def test_local_minimum_needs_a_gradient_and_a_curvature():
 
 
 def test_false_success_is_a_claim_at_a_point_neither_low_nor_stationary():
-    high = {"value": 1.0, "slope": 0.1, "residual": 0.1}
+    high: dict[str, Any] = {"value": 1.0, "slope": 0.1, "residual": 0.1}
     best = {"p": 0.0}
     assert profiles.false_success(record(**high), best)
     assert not profiles.false_success(record(**high, claimed=False), best)
@@ -198,6 +205,8 @@ def test_ours_counts_steps_and_one_more_evaluation(x64):
 def test_a_problem_loads_alone_with_its_published_value(x64):
     case = sif.load("HS71")
     solution = jnp.asarray([1.0, 4.742999, 3.821150, 1.379408])
+    assert case.equality is not None
+    assert case.inequality is not None
     assert float(case.value_fn(solution)) == pytest.approx(17.0140173, abs=1e-5)
     np.testing.assert_allclose(case.equality(solution), 0.0, atol=1e-5)
     assert float(case.inequality(solution)[0]) == pytest.approx(0.0, abs=1e-4)

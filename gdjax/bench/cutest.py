@@ -73,9 +73,9 @@ class Store:
 
     def best(self) -> dict[str, float]:
         """The lowest known value by problem."""
-        best = {}
+        best: dict[str, float] = {}
         for line in self.read("best"):
-            best[line["problem"]] = min(best.get(line["problem"], np.inf), line["value"])
+            best[line["problem"]] = min(best.get(line["problem"], np.inf), float(line["value"]))
         return best
 
 
@@ -93,17 +93,17 @@ class Bench:
 
     def run(self, problem: str, solver: str) -> Record:
         """One solver on one problem, judged in float64."""
-        head = {"problem": problem, "solver": solver, "dtype": self.dtype}
+        head: Record = {"problem": problem, "solver": solver, "dtype": self.dtype}
         answer = self.solver.ask(op="solve", problem=problem, solver=solver, max_steps=self.max_steps)
         if "error" in answer:
             return head | answer
         eps = float(np.finfo(self.dtype).eps)
         x, own = answer.pop("x"), answer.pop("own", None)
         verdict = self.judge.ask(op="judge", problem=problem, x=x, eps=eps, own=own)
-        record = head | answer | verdict
+        record: Record = head | answer | verdict
         if len(x) <= 100:
             record["x"] = x
-        if profiles.feasible(record) and record["value"] < self.store.best().get(problem, np.inf):
+        if profiles.feasible(record) and record["value"] < self.store.best().get(problem, float("inf")):
             self.store.add("best", {"problem": problem, "value": record["value"], "by": solver})
         return record
 

@@ -117,9 +117,13 @@ def _passes(case: Case, text: str, max_steps: int) -> int:
         nonlocal count
         count += 1
 
+    residuals = case.residual_fn
+    if residuals is None:
+        return 0
+
     def residual_fn(x):
         jax.debug.callback(tick)
-        return case.residual_fn(x)
+        return residuals(x)
 
     optimizer = _for_case(text, case._replace(residual_fn=residual_fn))
     stop = gdjax.stopping.residual_below(1e-6)

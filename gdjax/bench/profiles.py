@@ -6,7 +6,7 @@ A record is a dictionary with ``problem``, ``solver``, either ``error`` or the f
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,7 @@ __all__ = [
     "stationary",
 ]
 
-Record = dict[str, Any]
+Record: TypeAlias = dict[str, Any]
 
 _UNBOUNDED = -1e10
 """Below this an objective counts as unbounded, and every value below as equally low."""
@@ -57,10 +57,11 @@ def solved(record: Record, best: dict[str, float]) -> bool:
     """
     if not feasible(record):
         return False
-    lowest = best.get(record["problem"], record["value"])
+    value: float = record["value"]
+    lowest = best.get(record["problem"], value)
     if lowest < _UNBOUNDED:
-        return record["value"] < _UNBOUNDED
-    if record["value"] - lowest <= 1e-6 * max(1.0, abs(lowest)):
+        return value < _UNBOUNDED
+    if value - lowest <= 1e-6 * max(1.0, abs(lowest)):
         return True
     coarse = record.get("dtype") == "float32" and record.get("note") == "NOISE_FLOOR"
     return coarse and record["residual"] <= 4 * record["rounding"]

@@ -136,13 +136,13 @@ def load(name: str) -> Case:
     def part(which, sign):
         return lambda x: sign * _flat(problem.constraint(unravel(x))[which])
 
-    case = Case(name, flat, value_fn)
+    case, residuals = Case(name, flat, value_fn), part(0, 1.0)
     if hasattr(problem, "constraint"):
         given = jax.eval_shape(problem.constraint, template)
         equality = None if given[0] is None else part(0, 1.0)
         inequality = None if given[1] is None else part(1, -1.0)
         if index()[name][0] == "equations" and inequality is None:
-            case = Case(name, flat, lambda x: 0.5 * jnp.sum(equality(x) ** 2), equality)
+            case = Case(name, flat, lambda x: 0.5 * jnp.sum(residuals(x) ** 2), residuals)
         else:
             case = case._replace(equality=equality, inequality=inequality)
     return _with_bounds(case, getattr(problem, "bounds", None))

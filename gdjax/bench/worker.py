@@ -25,12 +25,12 @@ class Worker:
 
     def __init__(self, dtype: str, timeout: float):
         self.dtype, self.timeout = dtype, timeout
-        self._process = None
+        self._process: Any = None
 
-    def _start(self) -> None:
+    def _start(self) -> Any:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
+        process: Any = subprocess.Popen(
             [sys.executable, "-m", "gdjax.bench.worker", "--dtype", self.dtype],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -38,10 +38,11 @@ class Worker:
             text=True,
             env={**os.environ, **_ONE_CORE, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
         )
-        self._lines = queue.Queue()
-        threading.Thread(target=self._read, args=(self._process.stdout, self._lines), daemon=True).start()
+        self._process, self._lines = process, queue.Queue()
+        threading.Thread(target=self._read, args=(process.stdout, self._lines), daemon=True).start()
         if not self._lines.get(timeout=600):
             raise RuntimeError("the worker process does not start: python -m gdjax.bench.worker")
+        return process
 
     @staticmethod
     def _read(stream, lines) -> None:
@@ -51,11 +52,10 @@ class Worker:
 
     def ask(self, **request: Any) -> dict:
         """Sends a request; a dictionary with ``error`` comes back if it failed, died or took too long."""
-        if self._process is None:
-            self._start()
+        process = self._process or self._start()
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
             line = self._lines.get(timeout=self.timeout)
         except (queue.Empty, BrokenPipeError) as error:
             self.close()
