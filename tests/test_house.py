@@ -20,7 +20,16 @@ PACKAGE = ROOT / "gdjax"
 LAYERS = [
     {"types"},
     {"checks", "trees"},
-    {"distributions", "linalg", "objectives", "precision", "projections", "recording", "schedules", "stopping"},
+    {
+        "distributions",
+        "linalg",
+        "objectives",
+        "precision",
+        "projections",
+        "recording",
+        "schedules",
+        "stopping",
+    },
     {"derivatives", "implicit", "regularizers", "linesearch", "trials"},
     {"fixed"},
     {"optimizers", "problems", "driver"},
