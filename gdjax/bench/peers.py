@@ -143,8 +143,8 @@ def _optimistix(name: str) -> Callable[[Case, int], Run]:
             return found.value, steps, getattr(found.state, "num_accepted_steps", steps), done
 
         (x, steps, accepted, done), compile_seconds, seconds = run_twice(jax.jit(one), case.start)
-        n, gradients = int(steps), int(accepted) + 1
-        return Run(x, bool(done), "", n, n + 1, gradients, 0, compile_seconds, seconds)
+        n = int(steps)
+        return Run(x, bool(done), "", n, n, int(accepted), 0, compile_seconds, seconds)
 
     return solve
 
