@@ -1,0 +1,60 @@
+"""The experiments: short runs of each, against references of their own."""
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+FOLDER = Path(__file__).resolve().parent.parent / "experiments"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_rosenbrock_race_agrees_with_numpy(tmp_path, capsys):
+    before = jax.config.jax_enable_x64
+    load("rosenbrock_race").main(tmp_path)
+    assert jax.config.jax_enable_x64 == before
+    assert "all within 1e-09 of NumPy" in capsys.readouterr().out
+    data = xr.open_zarr(tmp_path / "rosenbrock_race.zarr")
+    assert data.sizes == {"optimizer": 4, "step": 5001, "coordinate": 2}
+    assert float(data.error.max()) < 1e-9
+    np.testing.assert_array_equal(data.x.isel(step=0), np.broadcast_to([-1.0, 1.5], (4, 2)))
+    np.testing.assert_array_equal(data.x.isel(step=-1), data.end)
+    assert float(data.value.isel(step=-1).sel(optimizer="Adam")) < 1e-3
+    assert (tmp_path / "rosenbrock_race.png").stat().st_size > 20_000
+
+
+@pytest.fixture(scope="module")
+def logistic():
+    return load("logistic_sgd")
+
+
+def test_logistic_loss_and_minimum(logistic, x64):
+    x, y = logistic.synthetic()
+    assert x.shape == (2000, 20)
+    assert set(y) == {0.0, 1.0}
+    w = np.linspace(-1, 1, 20)
+    p = 1 / (1 + np.exp(-x @ w))
+    expected = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)) + 0.5e-3 * w @ w
+    np.testing.assert_allclose(logistic.loss(jnp.asarray(w), (jnp.asarray(x), jnp.asarray(y))), expected)
+    assert logistic.minimum(x, y) < expected
+
+
+def test_logistic_sgd_writes_falling_curves(logistic, tmp_path):
+    logistic.main(tmp_path, steps=120)
+    data = xr.open_zarr(tmp_path / "logistic_sgd.zarr")
+    assert data.sizes == {"data": 2, "rate": 2, "step": 121}
+    above = (data.loss - data.minimum).load()
+    assert float(above.min()) > 0
+    assert (above.isel(step=-1) < 0.5 * above.isel(step=0)).all()
+    np.testing.assert_allclose(data.loss.isel(step=0), np.log(2), rtol=1e-6)
+    assert (tmp_path / "logistic_sgd.png").stat().st_size > 10_000
