@@ -5,11 +5,12 @@ A plain function ``params -> scalar`` is an objective. `finite_sum` draws mini-b
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
+from jax.tree_util import Partial, register_dataclass
 
 from gdjax.trees import callables_as_trees
 from gdjax.types import Params, Scalar, ValueFn
@@ -37,7 +38,9 @@ class Objective(NamedTuple):
     full: ValueFn | None = None
 
 
-class Composite(NamedTuple):
+@register_dataclass
+@dataclass(frozen=True)
+class Composite:
     r""":math:`f(\theta) = \ell(m(\theta)) + r(\theta)`, callable like any objective.
 
     Gauss-Newton and Fisher products need to see the two parts apart.
@@ -57,7 +60,9 @@ class Composite(NamedTuple):
         return loss if self.penalty is None else loss + self.penalty(params)
 
 
-class Mean(NamedTuple):
+@register_dataclass
+@dataclass(frozen=True)
+class Mean:
     """The mean of a loss over examples; as the loss of a `Composite` it shows the empirical Fisher its terms.
 
     Attributes:
