@@ -1,0 +1,152 @@
+"""Curves over the steps of runs, as a median and a band."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from gdjax.plots import selection, styles
+
+__all__ = ["convergence"]
+
+_OWNER = "convergence"
+
+
+def _measure(array: xr.DataArray, optimum: Any) -> tuple[xr.DataArray, str]:
+    """The number to draw at each step, and what it is called."""
+    name = styles.title_of(array.name)
+    extra = list(array.dims[array.dims.index("step") + 1 :])
+    if optimum is None:
+        if extra:
+            raise ValueError(
+                f"convergence: {name} is an array of dimensions {', '.join(map(str, extra))} at each step; "
+                "pass optimum= to draw its distance"
+            )
+        return array, name
+    optimum = np.asarray(optimum, float)
+    if optimum.shape != tuple(array.sizes[each] for each in extra):
+        raise ValueError(
+            f"convergence: optimum has shape {optimum.shape}, one step of {name} has "
+            f"{tuple(array.sizes[each] for each in extra)}"
+        )
+    if not extra:
+        return (array - optimum).clip(min=0).rename(array.name), f"{name} above optimum"
+    gap = array - xr.DataArray(optimum, dims=extra)
+    return np.sqrt((gap**2).sum(extra, skipna=False)).rename(array.name), f"distance of {name} to optimum"
+
+
+def _bands(array: xr.DataArray, over: list[str], band: tuple[float, float]) -> xr.Dataset:
+    """Median and quantiles over some dimensions; runs that failed count as infinite."""
+    if not over:
+        return xr.Dataset({"median": array, "low": array, "high": array})
+    values = array.transpose(*over, ...).values
+    flat = values.reshape(-1, *values.shape[len(over) :])
+    rest = array.isel(dict.fromkeys(over, 0), drop=True)
+    # Order statistics, never interpolation: half of infinity is no number of any run.
+    low, median, high = (
+        np.quantile(flat, q, axis=0, method=how)
+        for q, how in ((band[0], "lower"), (0.5, "inverted_cdf"), (band[1], "higher"))
+    )
+    return xr.Dataset(
+        {
+            name: rest.copy(data=np.where(np.isfinite(each), each, np.nan if name != "high" else np.inf))
+            for name, each in (("low", low), ("median", median), ("high", high))
+        }
+    )
+
+
+def convergence(
+    data: xr.Dataset | xr.DataArray,
+    variable: str | None = None,
+    *,
+    over: str | Iterable[str] = (),
+    optimum: Any = None,
+    band: tuple[float, float] = (0.25, 0.75),
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Draws what runs recorded against their steps: one line a setting, a band over the rest.
+
+    A run that stopped early stays at its last number; one that failed counts as infinite from then
+    on, so a median line ends where half of its runs have failed. The vertical axis is logarithmic
+    unless a number is negative.
+
+    Args:
+      data: what `gdjax.sweep` returned, or one variable of it.
+      variable: what to draw, a variable along ``step`` such as a recorded value, residual or point;
+        the only such variable by default.
+      over: the dimensions that the median and the band are taken over, such as ``"seed"``; every
+        combination of the others is a line.
+      optimum: where given, the distance to it is drawn: :math:`f - f^\star` for numbers,
+        :math:`\lVert x - x^\star \rVert_2` for arrays.
+      band: the quantiles between which the band lies, in [0, 1].
+      ax: the Axes to draw into; a new figure's by default.
+
+    Returns:
+      The Axes.
+
+    Raises:
+      ValueError: an unknown variable or dimension, more lines than can be told apart, a band that is
+        not an interval in [0, 1].
+
+    Example:
+      >>> import numpy as np, xarray as xr
+      >>> from gdjax import plots
+      >>> trace = xr.DataArray(np.geomspace(1, 1e-6, 50), dims="step", coords={"step": range(50)})
+      >>> plots.convergence(trace.rename("value")).get_yscale()
+      'log'
+    """
+    if not 0 <= band[0] <= band[1] <= 1:
+        raise ValueError(f"convergence: band must be two quantiles 0 <= low <= high <= 1, got {band}")
+    array = selection.traced(data, variable, _OWNER)
+    over = selection.dimensions(array, over, _OWNER)
+    bad = selection.failed(data, array)
+    array, name = _measure(array, optimum)
+    array = selection.carried_forward(array, bad, np.inf)
+    names = [each for each in array.dims if each != "step" and each not in over]
+    table = _bands(array, over, band)
+    low, median, high = (selection.lines(table[each], names, _OWNER) for each in ("low", "median", "high"))
+    drawn = list(zip(low, median, high, strict=True))
+    ordered = len(names) == 1 and selection.is_numeric(array, names[0])
+    looks = styles.sequence(len(drawn)) if ordered else styles.cycle(len(drawn))
+    return _draw(styles.axes(ax), drawn, looks, name, shaded=bool(over))
+
+
+def _draw(ax: Axes, drawn: list, looks: list, name: str, shaded: bool) -> Axes:
+    medians = np.concatenate([median.values for _, (_, median), _ in drawn])
+    finite = medians[np.isfinite(medians)]
+    logarithmic = finite.size > 0 and bool(np.all(finite >= 0) and np.any(finite > 0))
+    top = finite.max() * 10 if finite.size else 1.0
+    for i, (((_, low), (label, median), (_, high)), look) in enumerate(zip(drawn, looks, strict=True)):
+        steps, middle = median["step"].values, median.values
+        if logarithmic:
+            middle = np.where(middle > 0, middle, np.nan)
+        every = max(len(steps) // 8, 1)
+        start = min(i * every // max(len(drawn), 1), every - 1)
+        ax.plot(steps, middle, label=label or None, markevery=(start, every), markersize=4.5, lw=1.6, **look)
+        if shaded:
+            bottom = (
+                low.values
+                if not logarithmic
+                else np.where(low.values > 0, low.values, finite[finite > 0].min())
+            )
+            shown = np.isfinite(middle)
+            ax.fill_between(
+                steps,
+                bottom,
+                np.minimum(high.values, top),
+                where=shown,
+                color=look["color"],
+                alpha=0.18,
+                lw=0,
+            )
+    ax.set_yscale("log" if logarithmic else "linear")
+    ax.set_xlabel("step")
+    ax.set_ylabel(name)
+    ax.margins(x=0.01)
+    ax.grid(True, which="major", color="0.9", lw=0.7)
+    ax.set_axisbelow(True)
+    if any(label for _, (label, _), _ in drawn):
+        styles.legend(ax, len(drawn))
+    return ax

@@ -1,0 +1,203 @@
+"""Two dimensions of a sweep as a map."""
+
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.patches import Patch
+
+from gdjax.plots import selection, styles
+
+__all__ = ["heatmap"]
+
+_OWNER = "heatmap"
+
+
+def _cells(data: Any, array: xr.DataArray, keep: list[str], reduce: Callable) -> tuple[xr.DataArray, ...]:
+    """The number in each cell over the runs that did not fail, and the share of runs that did."""
+    bad = selection.failed(data, array).transpose(*array.dims)
+    over = [each for each in array.dims if each not in keep]
+    share = bad.mean(over) if over else bad.astype(float)
+    good = array.astype(float).where(~bad).transpose(..., *keep)
+    flat = good.values.reshape(-1, *(good.sizes[each] for each in keep))
+    numbers = np.full(flat.shape[1:], np.nan)
+    for cell in np.ndindex(numbers.shape):
+        column = flat[(slice(None), *cell)]
+        column = column[np.isfinite(column)]
+        if column.size:
+            numbers[cell] = reduce(column)
+    coords = {each: good[each] for each in keep}
+    return xr.DataArray(numbers, dims=keep, coords=coords), share.transpose(*keep)
+
+
+def _scale(array: xr.DataArray, name: str) -> tuple[np.ndarray, str]:
+    """Edges of the cells along a dimension, and the kind of axis: log, linear or category."""
+    count = array.sizes[name]
+    categories = np.arange(count + 1) - 0.5
+    if not selection.is_numeric(array, name) or count < 2:
+        return categories, "category"
+    values = np.asarray(array[name].values, float)
+    if np.all(values > 0) and np.ptp(np.diff(np.log(values))) < 1e-3 * abs(np.log(values[-1] / values[0])):
+        kind, places = "log", np.log(values)
+    elif np.all(np.diff(values) > 0) or np.all(np.diff(values) < 0):
+        kind, places = "linear", values
+    else:
+        return categories, "category"
+    middle = (places[1:] + places[:-1]) / 2
+    edges = np.concatenate([[2 * places[0] - middle[0]], middle, [2 * places[-1] - middle[-1]]])
+    return (np.exp(edges) if kind == "log" else edges), kind
+
+
+def _colours(numbers: np.ndarray) -> Normalize:
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        return Normalize(0, 1)
+    low, high = float(finite.min()), float(finite.max())
+    if low > 0 and high / low > 30:
+        return LogNorm(low, high)
+    return Normalize(low, high)
+
+
+def _axis(ax: Axes, which: str, array: xr.DataArray, name: str, kind: str) -> None:
+    axis = getattr(ax, f"{which}axis")
+    if kind == "category":
+        words = [_word(value) for value in array[name].values]
+        axis.set_ticks(range(len(words)), labels=words)
+        axis.set_tick_params(length=0)
+        if which == "y":
+            ax.invert_yaxis()
+    else:
+        getattr(ax, f"set_{which}scale")(kind)
+    getattr(ax, f"set_{which}label")(styles.title_of(name))
+
+
+def _word(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _draw(ax: Axes, numbers: xr.DataArray, share: xr.DataArray, norm: Normalize) -> Any:
+    """One map: x along the second dimension, y along the first."""
+    y, x = map(str, numbers.dims)
+    (x_edges, x_kind), (y_edges, y_kind) = _scale(numbers, x), _scale(numbers, y)
+    colours = matplotlib.colormaps["viridis"]
+    lost = share.values >= 0.5
+    shown = np.ma.masked_where(lost | ~np.isfinite(numbers.values), numbers.values)
+    ax.set_facecolor("0.94")
+    mesh = ax.pcolormesh(x_edges, y_edges, shown, cmap=colours, norm=norm, edgecolors="white", linewidth=0.4)
+    if lost.any():
+        hatched = np.ma.masked_where(~lost, np.ones(lost.shape))
+        ax.pcolor(x_edges, y_edges, hatched, alpha=0.0, hatch="////", edgecolor="0.55", linewidth=0)
+    some = (share.values > 0) & ~lost
+    if some.any():
+        rows, columns = np.nonzero(some)
+        ax.plot(
+            _centres(x_edges, x_kind)[columns], _centres(y_edges, y_kind)[rows],
+            ls="none", marker="x", ms=5, mew=1.4, color="white", markeredgecolor="white", label="some",
+        )  # fmt: skip
+    _axis(ax, "x", numbers, x, x_kind)
+    _axis(ax, "y", numbers, y, y_kind)
+    return mesh, bool(lost.any()), bool(some.any())
+
+
+def _centres(edges: np.ndarray, kind: str) -> np.ndarray:
+    return np.sqrt(edges[1:] * edges[:-1]) if kind == "log" else (edges[1:] + edges[:-1]) / 2
+
+
+def _key(ax: Axes, lost: bool, some: bool) -> None:
+    """Words for the cells that failed, above the map and outside of it."""
+    handles: list[Any] = []
+    if lost:
+        handles.append(Patch(facecolor="0.94", edgecolor="0.55", hatch="////", label="half or more diverged"))
+    if some:
+        handles.append(
+            ax.plot([], [], ls="none", marker="X", ms=6, mfc="white", mec="0.3", label="some diverged")[0]
+        )
+    if handles:
+        ax.legend(
+            handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2,
+            frameon=False, fontsize="small",
+        )  # fmt: skip
+
+
+def heatmap(
+    data: xr.Dataset | xr.DataArray,
+    x: str,
+    y: str,
+    variable: str = "value",
+    *,
+    reduce: Callable[[np.ndarray], Any] = np.median,
+    facet: str | None = None,
+    ax: Axes | None = None,
+) -> Any:
+    """Draws two dimensions of a sweep as a map, the others reduced.
+
+    Cells where half of the runs or more diverged are hatched; a cross marks those where some did,
+    whose colour is that of the runs that did not. Values over more than a decade and a half get
+    logarithmic colours, coordinates with a constant ratio a logarithmic axis.
+
+    Args:
+      data: what `gdjax.sweep` returned, or one variable of it.
+      x: the dimension across.
+      y: the dimension upwards; names run downwards.
+      variable: the variable to draw, ``"value"`` by default; of one along ``step``, the last.
+      reduce: takes the numbers of one cell, 1-D, to one.
+      facet: a third dimension, one map for each of its values in a new figure.
+      ax: the Axes to draw into; a new figure's by default.
+
+    Returns:
+      The Axes; with ``facet``, an array of Axes.
+
+    Raises:
+      ValueError: an unknown variable or dimension, a dimension used twice, ``facet`` with ``ax``.
+
+    Example:
+      >>> import numpy as np, xarray as xr
+      >>> from gdjax import plots
+      >>> grid = xr.DataArray(np.ones((3, 2)), {"rate": [0.1, 1.0, 10.0], "seed": [0, 1]}, ("rate", "seed"))
+      >>> plots.heatmap(grid, "rate", "seed").get_xscale()
+      'log'
+    """
+    array = selection.variable(data, variable, _OWNER)
+    if "step" in array.dims:
+        array = selection.carried_forward(array, selection.failed(data, array), np.nan).isel(step=-1)
+    keep = selection.dimensions(array, [y, x] if facet is None else [facet, y, x], _OWNER)
+    if len(set(keep)) < len(keep):
+        raise ValueError(f"heatmap: x, y and facet must differ, got {', '.join(keep)}")
+    if facet is not None and ax is not None:
+        raise ValueError("heatmap: facet makes a figure of its own, so it takes no ax")
+    numbers, share = _cells(data, array, keep, reduce)
+    norm = _colours(np.where(share.values < 0.5, numbers.values, np.nan))
+    name = styles.title_of(array.name)
+    if facet is None:
+        ax = styles.axes(ax, (7.2, 1.6 + 0.42 * min(numbers.sizes[y], 10)))
+        mesh, lost, some = _draw(ax, numbers, share, norm)
+        _key(ax, lost, some)
+        ax.figure.colorbar(mesh, ax=ax, label=name, pad=0.02)
+        return ax
+    return _facets(numbers, share, norm, name, facet)
+
+
+def _facets(numbers: xr.DataArray, share: xr.DataArray, norm: Normalize, name: str, facet: str) -> np.ndarray:
+    import matplotlib.pyplot as plt
+
+    count = numbers.sizes[facet]
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(3.6 * columns + 1, 2.9 * rows), squeeze=False, layout="constrained",
+        sharex=True, sharey=True,
+    )  # fmt: skip
+    mesh = None
+    for i, ax in enumerate(grid.flat):
+        if i >= count:
+            ax.set_visible(False)
+            continue
+        mesh, _, _ = _draw(ax, numbers.isel({facet: i}), share.isel({facet: i}), norm)
+        ax.set_title(selection.label([facet], [numbers[facet].values[i]]), fontsize="medium")
+        ax.label_outer()
+    figure.colorbar(mesh, ax=grid, label=name, pad=0.02)
+    return grid.reshape(-1)[:count]
