@@ -13,7 +13,8 @@ from gdjax.objectives import shuffled
 
 
 def orders(n):
-    return jax.jit(jax.vmap(lambda key: shuffled(key, jnp.arange(n, dtype=jnp.int32), n)))
+    draw = jax.jit(jax.vmap(lambda key, positions: shuffled(key, positions, n), in_axes=(0, None)))
+    return lambda keys: draw(keys, jnp.arange(n, dtype=jnp.int32))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000])
