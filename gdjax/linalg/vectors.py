@@ -14,8 +14,7 @@ def _wide(tree: Params) -> Params:
 
 def vdot(a: Params, b: Params) -> Scalar:
     """The inner product over all leaves, accumulated in float32 at least."""
-    products = jax.tree.leaves(jax.tree.map(jnp.vdot, _wide(a), _wide(b)))
-    return sum(products[1:], products[0])
+    return jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, _wide(a), _wide(b)))
 
 
 def _largest(tree: Params) -> Scalar:
