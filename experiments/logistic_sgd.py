@@ -102,7 +102,7 @@ def draw(data, file):
     plt.close(figure)
 
 
-def main(folder="experiments/out", steps=STEPS):
+def main(folder, steps=STEPS):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     data = study(steps)
@@ -117,4 +117,4 @@ def main(folder="experiments/out", steps=STEPS):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else "experiments/out")

@@ -62,7 +62,7 @@ def by_hand(name, steps):
 
 def race(steps=STEPS):
     """A dataset of the four runs: x and value along ``step``, end points, their distance from NumPy's."""
-    before = jax.config.jax_enable_x64
+    before = jax.config.read("jax_enable_x64")
     jax.config.update("jax_enable_x64", True)
     try:
         runs = {
@@ -111,7 +111,7 @@ def draw(data, file):
     plt.close(figure)
 
 
-def main(folder="experiments/out", steps=STEPS):
+def main(folder, steps=STEPS):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     data = race(steps)
@@ -126,4 +126,4 @@ def main(folder="experiments/out", steps=STEPS):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else "experiments/out")
