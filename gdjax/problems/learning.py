@@ -249,7 +249,7 @@ def ridge(batch_size: int | None = None, *, weight_decay: float = 0.1) -> Proble
     Example:
       >>> import gdjax
       >>> round(float(gdjax.problems.ridge().optimum.params["bias"]))
-      153
+      151
     """
     train, test = datasets.standardized(datasets.split(datasets.diabetes()))
     test = _as_arrays(test)
