@@ -207,18 +207,25 @@ class Run:
             trace=None if record is None else recording.blank(record, first, self.max_steps),
         )
 
-    def move(self, position: Position) -> tuple[Scalar, Params, Position]:
-        """One evaluation and one update: value, gradient and the next position."""
-        params = position.params
-        value_fn = self._value_fn(position.draws)
-        value, grad = jax.value_and_grad(value_fn)(params)
+    def value(self, position: Position) -> Scalar:
+        """The objective at a position, on the batch that is due there."""
+        return self._value_fn(position.draws)(position.params)
+
+    def propose(self, value: Scalar, grad: Params, position: Position) -> Position:
+        """The next position, given what was found at this one."""
+        params, value_fn = position.params, self._value_fn(position.draws)
         update = optax.with_extra_args_support(self.optimizer).update
         updates, optimizer = update(
             grad, position.optimizer, params, value=value, grad=grad, value_fn=value_fn
         )
         checks.same_structure(updates, params, "optimizer.update", "updates")
         optimizer = trees.keep_types(optimizer, position.optimizer)
-        return value, grad, Position(optax.apply_updates(params, updates), optimizer, position.draws + 1)
+        return Position(optax.apply_updates(params, updates), optimizer, position.draws + 1)
+
+    def move(self, position: Position) -> tuple[Scalar, Params, Position]:
+        """One evaluation and one update: value, gradient and the next position."""
+        value, grad = jax.value_and_grad(self._value_fn(position.draws))(position.params)
+        return value, grad, self.propose(value, grad, position)
 
     def unrecorded(self) -> "Run":
         """The same run, recording nothing."""

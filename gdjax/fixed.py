@@ -1,21 +1,22 @@
 """The fixed-length form, fast: bare steps in blocks, and care only where a block went wrong.
 
 Between two checks a step is the gradient, the update and nothing else. A block in which a value or a
-gradient was not finite is found at its end, by sums to which every step adds nothing but its poison
-(0 v is NaN where v is not finite). Where the start of the last sound block is known, the driver's
-careful step finds the last finite point from there.
+gradient was not finite is found at its end: by what params and state carry on, and where they may not,
+by sums to which every step adds nothing but its poison (0 v is NaN where v is not finite). From the
+start of the last sound block the driver's careful step then finds the last finite point.
+
+One thing goes unseen: a value without log, root or quotient that overflows and is back by the end of
+its block, all its gradients finite.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gdjax import implicit, recording, trees
-from gdjax.recording import Recorder
+from gdjax import implicit, nonfinite, recording, trees
 from gdjax.types import Params, Scalar, Status, Step
 
 __all__ = ["Blocks", "Position", "blocks", "careful", "through"]
@@ -33,10 +34,6 @@ class Position(NamedTuple):
     params: Params
     optimizer: Any
     draws: Scalar
-
-
-Move = Callable[[Position], tuple[Scalar, Params, Position]]
-"""One evaluation and one update: value, gradient and the next position."""
 
 
 class Blocks(NamedTuple):
@@ -77,47 +74,65 @@ def blocks(max_steps: int, stride: int | None) -> Blocks:
     return Blocks(length, max_steps // length, every, 1 if stride is None else stride // every)
 
 
-def _poison(sums: Any, value: Scalar, grad: Params) -> Any:
-    return jax.tree.map(lambda old, new: old + 0 * new, sums, (value, grad))
+class _Watch:
+    """Where to look for what was not finite, such that nothing goes unseen at the least cost.
+
+    A gradient that params or the optimizer's state remember is seen there at a block's end. One that
+    they may forget (clipped, zeroed, masked), and a value that may be NaN where the gradient is not,
+    poisons a sum at every step. A value that can only overflow is looked at between blocks.
+    """
+
+    def __init__(self, run: Any, start: Position, value: Scalar):
+        def step(grad, state):
+            return run.propose(value, grad, Position(*state, start.draws))[:2]
+
+        self.run = run
+        self.hidden, self.lasting = nonfinite.forgotten(step, start.params, start[:2])
+        self.overflows = nonfinite.only_overflows(run.value, start)
+        self.zeros = jax.tree.map(jnp.zeros_like, self.suspects(value, start.params))
+
+    def suspects(self, value: Scalar, grad: Params) -> list[jax.Array]:
+        leaves = [leaf for leaf, hidden in zip(jax.tree.leaves(grad), self.hidden, strict=True) if hidden]
+        return leaves if self.overflows else [value, *leaves]
+
+    def poison(self, sums: list[jax.Array], value: Scalar, grad: Params) -> list[jax.Array]:
+        return [old + 0 * new for old, new in zip(sums, self.suspects(value, grad), strict=True)]
+
+    def finite(self, sums: list[jax.Array], after: Position) -> Scalar:
+        state = jax.tree.leaves(after[:2])
+        kept = [leaf for leaf, lasting in zip(state, self.lasting, strict=True) if lasting]
+        values = [self.run.value(after)] if self.overflows else []
+        return trees.all_finite([*sums, *kept, *values])
 
 
-def _advance(
-    move: Move, start: Position, value: Scalar, cut: Blocks, recorder: Recorder | None
-) -> tuple[Position, Position, Scalar, Any]:
+def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Position, Position, Scalar, Any]:
     """Goes through all blocks with bare steps.
-
-    Args:
-      move: one evaluation and one update.
-      start: the position before the first evaluation.
-      value: a number of the objective's type.
-      cut: from `blocks`.
-      recorder: what to read at the first step of each row.
 
     Returns:
       The position after the blocks; the start of the last block up to which everything was finite
-      (of the first block where nothing was); whether everything was finite; and the rows read,
+      (of the first block where nothing was); whether everything was finite; and the rows recorded,
       which are not to be trusted where it was not.
     """
+    watch = _Watch(run, start, value)
 
     def bare(carry, _):
         position, sums = carry
-        value, grad, position = move(position)
-        return (position, _poison(sums, value, grad)), None
+        value, grad, position = run.move(position)
+        return (position, watch.poison(sums, value, grad)), None
 
     def row(carry, _):
         position, sums = carry
-        if recorder is None:
+        if run.record is None:
             return jax.lax.scan(bare, carry, length=cut.every)
-        value, grad, after = move(position)
-        read = recorder.read(Step(position.draws, position.params, value, trees.norm(grad)))
-        carry, _ = jax.lax.scan(bare, (after, _poison(sums, value, grad)), length=cut.every - 1)
+        value, grad, after = run.move(position)
+        read = run.record.read(Step(position.draws, position.params, value, trees.norm(grad)))
+        carry, _ = jax.lax.scan(bare, (after, watch.poison(sums, value, grad)), length=cut.every - 1)
         return carry, read
 
     def block(carry, _):
         position, sound, finite = carry
-        zero = jax.tree.map(jnp.zeros_like, (value, position.params))
-        (after, sums), rows = jax.lax.scan(row, (position, zero), length=cut.length // cut.every)
-        finite = finite & trees.all_finite(sums)
+        (after, sums), rows = jax.lax.scan(row, (position, watch.zeros), length=cut.length // cut.every)
+        finite = finite & watch.finite(sums, after)
         return (after, trees.choose(finite, position, sound), finite), rows
 
     (end, sound, finite), rows = jax.lax.scan(block, (start, start, jnp.asarray(True)), length=cut.number)
@@ -143,14 +158,15 @@ def through(run: Any, start: Any) -> Any:
     derivative passes through a lost run.
 
     Args:
-      run: a `gdjax.Run`, of which ``move``, ``step``, ``done``, ``record`` and ``max_steps`` are used.
+      run: a `gdjax.Run`, of which ``value``, ``propose``, ``move``, ``step``, ``done``, ``unrecorded``,
+        ``record`` and ``max_steps`` are used.
       start: its first state.
     """
     cut = blocks(run.max_steps, run.record and run.record.stride)
     if cut.number == 0:
         return careful(run, start)
     first = Position(start.params, start.optimizer, start.draws)
-    end, sound, finite, rows = _advance(run.move, first, start.answer.value, cut, run.record)
+    end, sound, finite, rows = _advance(run, first, start.answer.value, cut)
     done, lost = jnp.int32(cut.number * cut.length), jnp.int8(Status.NONFINITE)
     near = start._replace(
         params=end.params,

@@ -121,7 +121,26 @@ _ROUNDS = 24
 """Rounds of the shuffle: at a few per bit of n, orders look uniform to the tests in the suite."""
 
 
-def shuffled(key: jax.Array, positions: jax.Array, n: int) -> jax.Array:
+def _hash(x: jax.Array) -> jax.Array:
+    """A bijection of 32-bit words in which every bit depends on every other."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _seeds(key: jax.Array, turn: Any) -> tuple[Scalar, Scalar]:
+    """Two words that a key and a number name, for a fraction of what a draw from the key costs."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = (jax.random.key_data(key) if typed else key).astype(jnp.uint32).reshape(-1)
+    first, second = jnp.asarray(turn).astype(jnp.uint32), jnp.uint32(0x9E3779B9)
+    for i in range(len(words)):
+        first = first ^ words[i]
+        second = second + _hash(first)
+        first = first ^ _hash(second)
+    return first, second
+
+
+def shuffled(key: jax.Array, positions: jax.Array, n: int, turn: Any = 0) -> jax.Array:
     r"""The images of ``positions`` under a random permutation of ``0 .. n - 1``.
 
     The permutation is never laid out: each position is followed through rounds of swap-or-not, in
@@ -132,13 +151,15 @@ def shuffled(key: jax.Array, positions: jax.Array, n: int) -> jax.Array:
       key: the key that names the permutation.
       positions: int32, each in ``0 .. n - 1``.
       n: how many, at least 1 and below :math:`2^{30}`.
+      turn: an integer that names it too: the epoch.
 
     Reference:
       Hoang, Morris, Rogaway, An enciphering scheme based on a card shuffle, CRYPTO 2012, Fig. 1.
     """
-    pivots_key, salts_key = jax.random.split(key)
-    pivots = jax.random.randint(pivots_key, (_ROUNDS,), 0, n, jnp.int32)
-    salts = jax.random.bits(salts_key, (_ROUNDS,), jnp.uint32)
+    first, second = _seeds(key, turn)
+    rounds = jnp.arange(1, _ROUNDS + 1, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    salts = _hash(first + rounds)
+    pivots = (_hash(second + rounds) % jnp.uint32(n)).astype(jnp.int32)
     x = positions
     for i in range(_ROUNDS):
         partner = pivots[i] - x
@@ -153,7 +174,7 @@ def _sample_epoch(data, batch_size, key, count):
     n = _length(data)
     epoch, position = jnp.divmod(count, n // batch_size)
     positions = position * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-    return _rows(data, shuffled(jax.random.fold_in(key, epoch), positions, n))
+    return _rows(data, shuffled(key, positions, n, epoch))
 
 
 def _sample_replace(data, batch_size, key, count):

@@ -27,6 +27,7 @@ LAYERS = [
         "precision",
         "projections",
         "recording",
+        "nonfinite",
         "schedules",
         "stopping",
     },

@@ -11,6 +11,7 @@ import numpy as np
 import xarray
 
 from gdjax.sweeps.axes import Axis
+from gdjax.sweeps.programs import RESULTS
 
 __all__ = ["assemble", "attributes"]
 
@@ -42,7 +43,8 @@ def assemble(
     names = tuple(axis.name for axis in axes)
     coordinates = {axis.name: axis.coordinate for axis in axes}
     variables = {}
-    for name, array in arrays.items():
+    for name in sorted(arrays, key=lambda name: (*RESULTS, name).index(name)):
+        array = arrays[name]
         own = array.ndim - len(names)
         dims = names
         if name in strides:

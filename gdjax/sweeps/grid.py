@@ -215,5 +215,5 @@ def sweep(
     }
     dataset = assemble(checked, _join(checked, parts), strides, attrs)
     if store is not None:
-        dataset.to_zarr(store)
+        dataset.to_zarr(store, zarr_format=2)
     return dataset

@@ -82,16 +82,23 @@ def _outputs(outcome: Any, params: bool, strides: dict[str, int]) -> dict[str, j
     return found
 
 
-def _compile(trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool) -> Program:
-    strides: dict[str, int] = {}
+def mapped(
+    trial: Any, fixed: dict[str, Any], names: list[str], params: bool, strides: dict[str, int]
+) -> Callable[..., dict[str, jax.Array]]:
+    """The trial's outputs as a function of whole axes: one ``vmap`` an axis, the first one outermost."""
 
     def one(*point):
         return _outputs(trial(**fixed, **dict(zip(names, point, strict=True))), params, strides)
 
-    mapped = one
+    function = one
     for i in reversed(range(len(names))):
-        mapped = jax.vmap(mapped, in_axes=tuple(0 if j == i else None for j in range(len(names))))
-    call = jax.jit(mapped).lower(*values).compile()
+        function = jax.vmap(function, in_axes=tuple(0 if j == i else None for j in range(len(names))))
+    return function
+
+
+def _compile(trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool) -> Program:
+    strides: dict[str, int] = {}
+    call = jax.jit(mapped(trial, fixed, names, params, strides)).lower(*values).compile()
     memory = call.memory_analysis()
     nbytes = 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
     return Program(call, strides, nbytes)
