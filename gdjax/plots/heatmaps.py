@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 
 from gdjax.plots import selection, styles
@@ -90,7 +90,8 @@ def _draw(ax: Axes, numbers: xr.DataArray, share: xr.DataArray, norm: Normalize)
     mesh = ax.pcolormesh(x_edges, y_edges, shown, cmap=colours, norm=norm, edgecolors="white", linewidth=0.4)
     if lost.any():
         hatched = np.ma.masked_where(~lost, np.ones(lost.shape))
-        ax.pcolor(x_edges, y_edges, hatched, alpha=0.0, hatch="////", edgecolor="0.55", linewidth=0)
+        grey = ListedColormap(["0.94"])
+        ax.pcolor(x_edges, y_edges, hatched, cmap=grey, hatch="////", edgecolor="0.6", linewidth=0)
     some = (share.values > 0) & ~lost
     if some.any():
         rows, columns = np.nonzero(some)

@@ -1,0 +1,5 @@
+"""``python -m gdjax`` is the command line."""
+
+from gdjax.cli import main
+
+main()
