@@ -11,6 +11,7 @@ from gdjax.optimizers.first_order import gradient_descent, momentum, nesterov
 from gdjax.optimizers.kronecker import shampoo, soap
 from gdjax.optimizers.natural import natural_gradient
 from gdjax.optimizers.saddles import perturbed
+from gdjax.optimizers.trust_region import trust_region
 from gdjax.precision import at_least_float32, master_copy
 from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain

@@ -1,0 +1,199 @@
+r"""Trust regions: a quadratic model, believed within a radius.
+
+.. math:: p_k \approx \arg\min_{\lVert p \rVert \le \Delta_k} \; g_k^T p + \tfrac12 p^T B_k p, \qquad
+    \rho_k = \frac{f(x_k) - f(x_k + p_k)}{-g_k^T p_k - \tfrac12 p_k^T B_k p_k}
+
+The trial is accepted where :math:`\rho_k > 10^{-4}`; the radius shrinks where the model foretold badly
+(:math:`\rho_k < 1/4`) and grows where it foretold well and the radius was in the way. Where the foretold gain
+is below the rounding of the value, gradients judge (see `gdjax.trials`).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+
+from gdjax import checks, derivatives, trials
+from gdjax.linalg.secant import Secant
+from gdjax.linalg.subproblems import Subproblem, exact, norm
+from gdjax.trials import Base
+from gdjax.types import Answer, Curvature, Scalar, Transformation
+
+__all__ = ["TrustRegionState", "trust_region"]
+
+
+class TrustRegionState(NamedTuple):
+    """The accepted point, the model there and the radius.
+
+    Attributes:
+      answer: the accepted point.
+      base: what has been tried from it.
+      radius: the trust region's.
+      factors: what the subproblem made of the curvature there.
+      matrix: the secant matrix, shape (n, n), or an empty tuple.
+    """
+
+    answer: Answer
+    base: Base
+    radius: Scalar
+    factors: Any
+    matrix: Any
+
+
+def _shapes(subproblem: Subproblem, x: jax.Array) -> Any:
+    """The subproblem's factors before there are any: zeros."""
+    made = jax.eval_shape(lambda v: subproblem.factor(lambda: v[:, None] * v[None, :], lambda u: u), x)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), made)
+
+
+def _init(subproblem, curvature, radius, params):
+    del radius
+    x, _ = trials.flat(params)
+    matrix = jnp.zeros((x.size, x.size), x.dtype) if isinstance(curvature, Secant) else ()
+    base = trials.start(params)
+    return TrustRegionState(
+        base.answer, trials.split(base), jnp.zeros((), x.dtype), _shapes(subproblem, x), matrix
+    )
+
+
+def _first_radius(given, x, grad, form):
+    r"""As asked for, else as far as the Cauchy point: :math:`\lVert g \rVert^3 / |g^T B g|`."""
+    size = norm(grad)
+    unit = jnp.where(size > 0, size, 1)
+    point = size / (jnp.abs(form) / unit / unit)
+    automatic = jnp.where(jnp.isfinite(point) & (point > 0), point, jnp.maximum(1, norm(x)))
+    return automatic if given is None else jnp.asarray(given, x.dtype)
+
+
+def _next_radius(radius, judged):
+    """Conn, Gould, Toint (2000), section 17.1, without a largest radius."""
+    grown = jnp.maximum(radius, 2 * judged.length)
+    good = (judged.ratio >= 0.75) & (judged.length >= 0.9 * radius)
+    return jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, jnp.where(good, grown, radius))
+
+
+def _learned(secant, matrix, base, judged, x, grad):
+    """The secant matrix after a trial, rejected ones included; before the first it is a multiple of one."""
+    origin, _ = trials.flat(base.answer.params)
+    s, y = x - origin, grad - base.grad
+    curved, size = jnp.dot(s, y), jnp.dot(s, s)
+    scale = jnp.where((base.count == 1) & (curved > 0), jnp.dot(y, y) / curved, 0)
+    identity = jnp.eye(x.size, dtype=x.dtype)
+    start = jnp.where((scale > 0) & jnp.isfinite(scale), scale * identity, matrix)
+    usable = ~judged.fresh & (size > 0) & jnp.all(jnp.isfinite(y))
+    new = jnp.where(usable, secant.update(start, s, y), matrix)
+    slope = norm(grad) / jnp.maximum(1, norm(x))
+    return jnp.where(base.count == 0, jnp.where(jnp.isfinite(slope), slope, 1) * identity, new)
+
+
+def _update(
+    subproblem, curvature, radius, updates, state, params=None, *, value=None, value_fn=None, **extra
+):
+    del extra
+    checks.require("trust_region", params=params, value=value)
+    x, back = trials.flat(params)
+    grad, _ = trials.flat(updates)
+    old = trials.join(state.base, state.answer)
+    judged = trials.judge(old, x, value, grad)
+    base = trials.move_to(old, judged, params, value, grad)
+    origin, _ = trials.flat(base.answer.params)
+
+    if isinstance(curvature, Secant):
+        matrix = _learned(curvature, state.matrix, old, judged, x, grad)
+        factors = subproblem.factor(lambda: matrix, lambda v: matrix @ v)
+
+        def product(v):
+            return matrix @ v
+    else:
+        checks.require("trust_region", value_fn=value_fn)
+        operator = trials.operator_at(curvature, value_fn, base.answer.params)
+        matrix, product = (), operator.product
+        factors = jax.lax.cond(
+            judged.accept, lambda: subproblem.factor(operator.dense, product), lambda: state.factors
+        )
+
+    first = old.count == 0
+    start = _first_radius(radius, origin, base.grad, subproblem.form(factors, product, base.grad))
+    size = jnp.where(judged.fresh, state.radius, _next_radius(state.radius, judged))
+    size = trials.capped(jnp.where(first, start, size))
+    move = subproblem.solve(factors, product, base.grad, size)
+    base, moves = trials.propose(base, move, x, back)
+    return moves, TrustRegionState(base.answer, trials.split(base), size, factors, matrix)
+
+
+def trust_region(
+    radius: Any = None,
+    *,
+    subproblem: Subproblem = exact,
+    curvature: Curvature | Secant = derivatives.hessian,
+) -> Transformation:
+    r"""A trust region around a quadratic model.
+
+    Flat: one evaluation of value and gradient an update. Second derivatives are taken at accepted points only
+    (under ``vmap``, where a conditional becomes a choice, at every update).
+
+    | subproblem | costs an update, beside the evaluation | choose it |
+    |---|---|---|
+    | `exact` | the matrix, one eigendecomposition | up to some hundreds of parameters |
+    | `two_dimensional`, `dogleg` | the same | to compare; dogleg with positive curvature |
+    | `steihaug` | products with the matrix, memory O(n) | many parameters |
+    | `cauchy` | one product | as a yardstick |
+
+    All are in `gdjax.linalg.subproblems`. As ``curvature``, `gdjax.derivatives.hessian` finds minima among
+    saddles, `gauss_newton` and ``fisher(family)`` see inside a `Composite`, and `gdjax.linalg.secant.sr1`
+    and ``secant.bfgs`` learn a matrix from gradients and need no second derivatives.
+
+    Args:
+      radius: the first radius, positive; by default the length of the first step to the Cauchy point.
+      subproblem: a `gdjax.linalg.subproblems.Subproblem`.
+      curvature: ``(objective, params) -> Operator``, or a `Secant`.
+
+    Returns:
+      A transformation that keeps an `Answer`. Its verdicts: `Status.NOISE_FLOOR` where the gain that is left
+      is below what rounding resolves, `Status.STALLED` where the radius has collapsed otherwise,
+      `Status.UNBOUNDED` where the value falls out of the range of its type, `Status.NONFINITE` where the
+      gradient at the start is not finite.
+
+    Raises:
+      TypeError: without ``value`` (or ``value_fn``, where the curvature needs it) in ``update``.
+
+    Reference:
+      Conn, Gould, Toint, Trust-Region Methods, SIAM 2000, algorithm 6.1.1 and chapter 17.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> def rosenbrock(x):
+      ...     return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+      >>> run = gdjax.minimize(rosenbrock, jnp.array([-1.2, 1.0]), gdjax.trust_region())
+      >>> gdjax.Status(int(run.status)).name, bool(run.steps < 30)
+      ('CONVERGED', True)
+    """
+    if not isinstance(subproblem, Subproblem):
+        raise TypeError(f"trust_region: subproblem must be a Subproblem, got {type(subproblem).__name__}")
+    if not callable(curvature) and not isinstance(curvature, Secant):
+        raise TypeError(
+            f"trust_region: curvature must be a function or a Secant, got {type(curvature).__name__}"
+        )
+    static = _Parts(subproblem, curvature)
+    return optax.GradientTransformationExtraArgs(Partial(static.init, radius), Partial(static.update, radius))
+
+
+class _Parts:
+    """Binds the functions; equal parts compare equal, so that a second run compiles nothing."""
+
+    def __init__(self, subproblem, curvature):
+        self.key = (subproblem, curvature)
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return isinstance(other, _Parts) and self.key == other.key
+
+    def init(self, radius, params):
+        return _init(*self.key, radius, params)
+
+    def update(self, radius, *args, **extra):
+        return _update(*self.key, radius, *args, **extra)

@@ -1,0 +1,205 @@
+r"""Trial points of model-based methods: accepted or not, how well the model foretold them, and when to give
+up.
+
+A trust region, cubic regularization and Levenberg-Marquardt share a shape: a model foretells what a step
+gains, the driver evaluates the point, and `judge` compares. Where the gain drowns in the rounding of the
+value, gradients are the witness instead: along :math:`s`, :math:`-\tfrac12 (g + g_+)^T s` is the gain up to
+third order, and its rounding is relative to the gain and not to :math:`|f|`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from gdjax.linalg.subproblems import Move, norm
+from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
+
+__all__ = [
+    "Base",
+    "Judgement",
+    "capped",
+    "flat",
+    "join",
+    "judge",
+    "move_to",
+    "operator_at",
+    "propose",
+    "split",
+    "start",
+]
+
+_ACCEPT = 1e-4
+_PATIENCE = 12
+
+
+class Base(NamedTuple):
+    """The accepted point and what has been tried from it.
+
+    Attributes:
+      answer: the accepted point as the driver reads it.
+      grad: the gradient there, flat.
+      move: the step to the pending trial, as the model sees it.
+      count: updates made.
+      failures: trials rejected in a row.
+      idle: updates since the residual last halved while gains drowned in rounding.
+      least: the residual then.
+    """
+
+    answer: Any
+    grad: jax.Array
+    move: Move
+    count: Scalar
+    failures: Scalar
+    idle: Scalar
+    least: Scalar
+
+
+class Judgement(NamedTuple):
+    """What a trial has shown.
+
+    Attributes:
+      accept: whether it becomes the base.
+      fresh: whether it *is* the base, shown for the first time or on new data: taken without a test.
+      ratio: gain seen over gain foretold; -inf where the trial is not finite.
+      length: the 2-norm of the step that was taken.
+      shrink: the factor in [0.1, 0.5] by which interpolation would shorten the step.
+      drowned: whether the foretold gain is below what the value can resolve.
+    """
+
+    accept: Scalar
+    fresh: Scalar
+    ratio: Scalar
+    length: Scalar
+    shrink: Scalar
+    drowned: Scalar
+
+
+def flat(tree: Params):
+    """The tree as one vector of float32 at least, and the way back."""
+    vector, back = ravel_pytree(tree)
+    dtype = jnp.promote_types(vector.dtype, jnp.float32)
+    return vector.astype(dtype), lambda v: back(v.astype(vector.dtype))
+
+
+def start(params: Params) -> Base:
+    """The base before the first evaluation."""
+    x, _ = flat(params)
+    zero, unknown = jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype)
+    none = jnp.int32(0)
+    answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
+    move = Move(jnp.zeros_like(x), zero, zero, zero)
+    return Base(answer, jnp.zeros_like(x), move, none, none, none, unknown)
+
+
+def _gain(base: Base, s, value, grad, predicted):
+    """The gain seen: by values, or by gradients where the foretold one is below the values' rounding."""
+    f = base.answer.value
+    rounding = 10 * jnp.finfo(value.dtype).eps * jnp.maximum(jnp.abs(f), jnp.abs(value))
+    rounding = rounding.astype(s.dtype)
+    drowned = predicted <= 10 * rounding
+    by_value = (f - value).astype(s.dtype)
+    by_slope = -0.5 * jnp.dot(base.grad + grad, s)
+    credible = by_value >= -rounding
+    return jnp.where(drowned, jnp.where(credible, by_slope, by_value), by_value), drowned
+
+
+def judge(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Judgement:
+    """Compares the trial ``x`` with the base and the move that led to it."""
+    origin, _ = flat(base.answer.params)
+    fresh = (base.count == 0) | jnp.all(x == origin)
+    s, p = x - origin, base.move.step
+    along = jnp.dot(s, p) / jnp.dot(p, p)
+    along = jnp.where(jnp.isfinite(along), along, 1)  # below one where a transformation behind shortened it
+    slope, bend = along * base.move.slope, along * along * base.move.bend
+    predicted = -(slope + 0.5 * bend)
+    gain, drowned = _gain(base, s, value, grad, predicted)
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
+    ratio = jnp.where(finite & (predicted > 0), gain / predicted, -jnp.inf)
+    # Conn, Gould, Toint (2000), section 17.1, serves a slope of zero too.
+    shrink = 0.75 * slope / (0.75 * slope - 0.25 * predicted + gain)
+    shrink = jnp.where(finite & (shrink > 0), jnp.clip(shrink, 0.1, 0.5), jnp.where(finite, 0.5, 0.1))
+    accept = fresh | (ratio >= _ACCEPT)
+    return Judgement(accept, fresh, ratio, norm(s), shrink, drowned & ~fresh)
+
+
+def move_to(base: Base, judged: Judgement, params: Params, value: Scalar, grad: jax.Array) -> Base:
+    """The base after the judgement: the trial where it was accepted."""
+
+    def take(new, old):
+        return jnp.where(judged.accept, jnp.asarray(new, old.dtype), old)
+
+    residual = norm(grad)
+    answer = Answer(
+        jax.tree.map(take, params, base.answer.params),
+        jnp.where(judged.accept, value, base.answer.value.astype(value.dtype)),
+        take(residual, base.answer.residual),
+        base.answer.status,
+    )
+    better = judged.accept & (residual < 0.5 * base.least)
+    return base._replace(
+        answer=answer,
+        grad=take(grad, base.grad),
+        count=base.count + 1,
+        failures=jnp.where(judged.accept, 0, base.failures + 1),
+        idle=jnp.where(better | ~judged.drowned, 0, base.idle + 1),
+        least=jnp.where(better, residual, jnp.minimum(base.least, answer.residual)),
+    )
+
+
+def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
+    """Whether steps from here can still progress, as a `Status`."""
+    origin, _ = flat(base.answer.params)
+    value, eps = base.answer.value, jnp.finfo(origin.dtype).eps
+    predicted = -(move.slope + 0.5 * move.bend)
+    unresolved = 4 * eps * move.scale * norm(origin)
+    noise = (predicted <= 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)) | (
+        base.answer.residual <= unresolved
+    )
+    still = jnp.all(trial == origin)
+    limit = 2 * jnp.finfo(origin.dtype).nmant
+    floor = noise & (still | (base.failures >= 4) | (base.idle >= _PATIENCE))
+    status = jnp.where(still | (base.failures >= limit), Status.STALLED, Status.RUNNING)
+    status = jnp.where(floor, Status.NOISE_FLOOR, status)
+    bottom = -(jnp.asarray(jnp.finfo(value.dtype).max, value.dtype) ** 0.75)
+    status = jnp.where(value < bottom, Status.UNBOUNDED, status)
+    return jnp.where(jnp.isfinite(base.answer.residual), status, Status.NONFINITE).astype(jnp.int8)
+
+
+def propose(base: Base, move: Move, x: jax.Array, back: Callable[[jax.Array], Params]) -> tuple[Base, Params]:
+    """The base with its verdict, and the updates that lead from ``x`` to the next trial, finite always."""
+    origin, _ = flat(base.answer.params)
+    trial = origin + move.step
+    trial = jnp.where(jnp.all(jnp.isfinite(trial)), trial, origin)
+    landing, _ = flat(back(trial))
+    answer = base.answer._replace(status=_verdict(base, move, landing))
+    return base._replace(answer=answer, move=move), back(trial - x)
+
+
+def capped(radius: Scalar) -> Scalar:
+    """A radius from which no coordinate overflows."""
+    largest = jnp.finfo(radius.dtype).max ** 0.9
+    return jnp.where(jnp.isfinite(radius), jnp.minimum(radius, largest), largest)
+
+
+def split(base: Base) -> Base:
+    """The base without its answer, which a state holds beside it."""
+    return base._replace(answer=())
+
+
+def join(base: Base, answer: Answer) -> Base:
+    """Undoes `split`."""
+    return base._replace(answer=answer)
+
+
+def operator_at(curvature: Curvature, value_fn: ValueFn, params: Params) -> Operator:
+    """The curvature at ``params`` as an operator on flat vectors."""
+    x, back = flat(params)
+    operator = curvature(value_fn, params)
+
+    def product(v):
+        return flat(operator.product(back(v)))[0]
+
+    return Operator(product, lambda: operator.dense().astype(x.dtype))
