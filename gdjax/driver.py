@@ -149,7 +149,7 @@ class Run:
         return run
 
     @property
-    def _draws_batches(self) -> bool:
+    def draws_batches(self) -> bool:
         return isinstance(self.objective, Objective) and self.objective.sample is not None
 
     def _once(self, name: str, at: Any, batch: Any) -> ValueFn:
@@ -175,7 +175,10 @@ class Run:
         objective = self.objective
         if not isinstance(objective, Objective):
             return self._once("value", lambda batch: objective, None)
-        batch = objective.sample(self.key, draws) if objective.sample is not None else None
+        batch = None
+        if objective.sample is not None:
+            sample = self._cached.setdefault("sample", jax.jit(objective.sample, inline=True))
+            batch = sample(self.key, draws)
         return self._once("batch", objective.at, batch)
 
     def _full(self) -> ValueFn:
@@ -282,7 +285,7 @@ class Run:
         batch before the step from it is proposed: its method meets its own answer again, and takes
         the new value and gradient as the base.
         """
-        if not self._draws_batches:
+        if not self.draws_batches:
             return proposal, state.draws, state.refresh
         refresh = trees.all_equal(answer.params, state.params) & ~state.refresh
         return trees.choose(refresh, answer.params, proposal), state.draws + refresh, refresh
@@ -307,7 +310,7 @@ class Run:
         """What the run has come to; a mini-batch objective is evaluated over all data here."""
         answer, status = state.answer, state.status
         value, residual = answer.value, answer.residual
-        if self._draws_batches and self.objective.full is not None:
+        if self.draws_batches and self.objective.full is not None:
             full, grad = jax.value_and_grad(self._full())(answer.params)
             if _own_answer(state.optimizer, answer.params) is None:
                 residual = trees.norm(grad).astype(residual.dtype)
@@ -326,7 +329,7 @@ class Run:
             state = self.init()
             bare = _own_answer(state.optimizer, state.params) is None
             return self.result(fixed.through(self, state) if bare else fixed.careful(self, state))
-        if self._draws_batches and self.objective.full is None:
+        if self.draws_batches and self.objective.full is None:
             return self._until_done()[-1]
         params, value, result = implicit.minimizer(self._full(), trees.strong(self.params), self._until_done)
         return result._replace(params=params, value=value)

@@ -79,7 +79,8 @@ class _Watch:
 
     A gradient that params or the optimizer's state remember is seen there at a block's end. One that
     they may forget (clipped, zeroed, masked), and a value that may be NaN where the gradient is not,
-    poisons a sum at every step. A value that can only overflow is looked at between blocks.
+    poisons a sum at every step. A value that can only overflow is looked at between blocks, unless
+    that needs a batch.
     """
 
     def __init__(self, run: Any, start: Position, value: Scalar):
@@ -88,7 +89,7 @@ class _Watch:
 
         self.run = run
         self.hidden, self.lasting = nonfinite.forgotten(step, start.params, start[:2])
-        self.overflows = nonfinite.only_overflows(run.value, start)
+        self.overflows = not run.draws_batches and nonfinite.only_overflows(run.value, start)
         self.zeros = jax.tree.map(jnp.zeros_like, self.suspects(value, start.params))
 
     def suspects(self, value: Scalar, grad: Params) -> list[jax.Array]:
@@ -159,7 +160,7 @@ def through(run: Any, start: Any) -> Any:
 
     Args:
       run: a `gdjax.Run`, of which ``value``, ``propose``, ``move``, ``step``, ``done``, ``unrecorded``,
-        ``record`` and ``max_steps`` are used.
+        ``draws_batches``, ``record`` and ``max_steps`` are used.
       start: its first state.
     """
     cut = blocks(run.max_steps, run.record and run.record.stride)

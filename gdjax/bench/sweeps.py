@@ -126,10 +126,10 @@ def w3() -> Case:
         _mlp_start,
         optax.adam,
         280,
-        np.logspace(-4, -1, 16).astype(np.float32),
+        np.logspace(-4, -1.5, 16).astype(np.float32),
         4,
         functools.partial(sweeps_torch.mlp, data),
-        2e-2,
+        1e-3,
     )
 
 
