@@ -160,14 +160,16 @@ def shuffled(key: jax.Array, positions: jax.Array, n: int, turn: Any = 0) -> jax
     rounds = jnp.arange(1, _ROUNDS + 1, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
     salts = _hash(first + rounds)
     pivots = (_hash(second + rounds) % jnp.uint32(n)).astype(jnp.int32)
-    x = positions
-    for i in range(_ROUNDS):
-        partner = pivots[i] - x
+
+    def swap_or_not(x, named):
+        pivot, salt = named
+        partner = pivot - x
         partner = jnp.where(partner < 0, partner + n, partner)
-        mixed = (jnp.maximum(x, partner).astype(jnp.uint32) ^ salts[i]) * jnp.uint32(0x85EBCA6B)
+        mixed = (jnp.maximum(x, partner).astype(jnp.uint32) ^ salt) * jnp.uint32(0x85EBCA6B)
         mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
-        x = jnp.where(mixed >> 31 == 1, partner, x)
-    return x
+        return jnp.where(mixed >> 31 == 1, partner, x), None
+
+    return jax.lax.scan(swap_or_not, positions, (pivots, salts), unroll=8)[0]
 
 
 def _sample_epoch(data, batch_size, key, count):
