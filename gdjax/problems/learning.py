@@ -7,6 +7,7 @@ products apply.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -198,11 +199,14 @@ def mlp(
     widths = (64, *hidden, 10)
 
     def start(key: jax.Array | None = None) -> Params:
-        keys = jax.random.split(jax.random.key(0) if key is None else key, len(widths) - 1)
+        shapes = list(pairwise(widths))
+        ends = np.cumsum([inputs * outputs for inputs, outputs in shapes]).tolist()
+        # One draw for all layers: a draw of each matrix compiles many times longer.
+        draw = jax.random.normal(jax.random.key(0) if key is None else key, (ends[-1],))
         layers = []
-        for layer_key, inputs, outputs in zip(keys, widths[:-1], widths[1:], strict=True):
-            weights = jax.random.normal(layer_key, (inputs, outputs)) * (2.0 / inputs) ** 0.5
-            layers.append({"bias": jnp.zeros(outputs), "weights": weights})
+        for shape, part in zip(shapes, jnp.split(draw, ends[:-1]), strict=True):
+            weights = part.reshape(shape) * (2.0 / shape[0]) ** 0.5
+            layers.append({"bias": jnp.zeros(shape[1]), "weights": weights})
         return tuple(layers)
 
     model = Partial(_network, Partial(activation))
