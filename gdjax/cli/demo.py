@@ -92,11 +92,10 @@ def _pictures(runs: xr.Dataset, best: xr.Dataset, out: Path) -> list[Path]:
     ax.set_title(f"Test error on handwritten digits, median of {runs.sizes['seed']} seeds", loc="left")
     left, right = bottom.subplots(1, 2)
     plots.learning_rate_sensitivity(final, "test_error", ax=left)
-    left.set_title(
-        "Median and quartiles over seeds; stars: best learning rates", loc="left", fontsize="medium"
-    )
+    left.set_title("Median and quartiles over seeds, best rates starred", loc="left", fontsize="medium")
+    left.get_legend().remove()
     plots.convergence(best, "test_error", over="seed", ax=right)
-    right.set_title("At the best learning rates", loc="left", fontsize="medium")
+    right.set_title("Over the steps, at the best rates", loc="left", fontsize="medium")
     sweep_picture = out / "sweep.png"
     figure.savefig(sweep_picture, dpi=110)
 
