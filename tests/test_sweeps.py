@@ -212,11 +212,24 @@ def main_loop(jaxpr):
 def test_what_an_axis_does_not_touch_is_not_repeated():
     """The batch drawn by a seed is shared by all rates: it has no axis of 7 rates."""
     values = [jax.ShapeDtypeStruct((7,), jnp.float32), jax.ShapeDtypeStruct((5,), jnp.int32)]
-    program = programs.mapped(make_trial(), {}, ["rate", "seed"], False, {})
+    program, _ = programs.mapped(make_trial(), {}, ["rate", "seed"], values, False)
     loop = main_loop(jax.make_jaxpr(program)(*values).jaxpr)
     assert "f32[7,5,3]" in loop
     assert "f32[5,6,3]" in loop
     assert "f32[7,5,6,3]" not in loop
+
+
+def test_nothing_to_share_is_one_batch():
+    """Without batches, each point is on its own: one batch dimension, of all 35 points."""
+    values = [jax.ShapeDtypeStruct((7,), jnp.float32), jax.ShapeDtypeStruct((5,), jnp.float32)]
+
+    def trial(rate, seed):
+        return gdjax.Run(lambda x: jnp.sum(x**2), jnp.full(3, seed), optax.sgd(rate), stop=None, max_steps=30)
+
+    program, _ = programs.mapped(trial, {}, ["rate", "seed"], values, False)
+    loop = main_loop(jax.make_jaxpr(program)(*values).jaxpr)
+    assert "f32[35,3]" in loop
+    assert "f32[7,5" not in loop
 
 
 def test_trials_of_any_arrays():

@@ -1,5 +1,6 @@
-"""Compiled programs: a trial under one vmap an axis, kept for the next call."""
+"""Compiled programs: a trial mapped over the axes of a grid, kept for the next call."""
 
+import math
 import time
 import weakref
 from collections import OrderedDict
@@ -8,9 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey, tree_flatten_with_path
 
 from gdjax.driver import Run
+from gdjax.sweeps.sharing import shares
 
 __all__ = ["Program", "compiled"]
 
@@ -83,22 +87,54 @@ def _outputs(outcome: Any, params: bool, strides: dict[str, int]) -> dict[str, j
 
 
 def mapped(
-    trial: Any, fixed: dict[str, Any], names: list[str], params: bool, strides: dict[str, int]
-) -> Callable[..., dict[str, jax.Array]]:
-    """The trial's outputs as a function of whole axes: one ``vmap`` an axis, the first one outermost."""
+    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool
+) -> tuple[Callable[..., dict[str, jax.Array]], dict[str, int]]:
+    """The trial's outputs as a function of whole axes, and the strides of what it records.
+
+    The trial is called once. Where its program shares work between points, there is one ``vmap`` an axis,
+    the first one outermost; else a single one over all points.
+    """
+    strides: dict[str, int] = {}
 
     def one(*point):
         return _outputs(trial(**fixed, **dict(zip(names, point, strict=True))), params, strides)
 
-    function = one
-    for i in reversed(range(len(names))):
-        function = jax.vmap(function, in_axes=tuple(0 if j == i else None for j in range(len(names))))
+    sizes = [jax.tree.leaves(value)[0].shape[0] for value in values]
+    owners = [i for i, value in enumerate(values) for _ in jax.tree.leaves(value)]
+    point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), values)
+    program, shape = jax.make_jaxpr(one, return_shape=True)(*point)
+    outputs = jax.tree.structure(shape)
+
+    def traced(*point):
+        return jax.tree.unflatten(outputs, jaxpr_as_fun(program)(*jax.tree.leaves(point)))
+
+    nested = shares(program, owners, sizes)
+    return (_nested(traced, len(sizes)) if nested else _flat(traced, sizes)), strides
+
+
+def _nested(function: Callable[..., Any], axes: int) -> Callable[..., Any]:
+    for i in reversed(range(axes)):
+        function = jax.vmap(function, in_axes=tuple(0 if j == i else None for j in range(axes)))
     return function
 
 
+def _flat(function: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
+    def over_points(*values):
+        if not sizes:
+            return function()
+        where = np.unravel_index(np.arange(math.prod(sizes)), sizes)
+        points = [
+            jax.tree.map(lambda leaf, i=i: leaf[i], value) for i, value in zip(where, values, strict=True)
+        ]
+        outputs = jax.vmap(function)(*points)
+        return jax.tree.map(lambda leaf: leaf.reshape(*sizes, *leaf.shape[1:]), outputs)
+
+    return over_points
+
+
 def _compile(trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool) -> Program:
-    strides: dict[str, int] = {}
-    call = jax.jit(mapped(trial, fixed, names, params, strides)).lower(*values).compile()
+    function, strides = mapped(trial, fixed, names, values, params)
+    call = jax.jit(function).lower(*values).compile()
     memory = call.memory_analysis()
     nbytes = 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
     return Program(call, strides, nbytes)

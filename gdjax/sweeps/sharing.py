@@ -1,0 +1,104 @@
+"""How much work a grid can share: read off the trial's program, before anything is mapped.
+
+Under one ``vmap`` an axis, an operation is done once for every value of the axes that it depends on;
+under a single ``vmap`` over all points, once a point. Where nothing is shared the single one is
+faster: its arrays have one batch dimension and nothing to broadcast.
+"""
+
+import math
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+__all__ = ["shares"]
+
+Axes = frozenset[int]
+"""The axes of the grid that a number depends on."""
+
+WORTH = 1.05
+"""The single vmap is taken if it has at most this times the operations."""
+
+
+class _Count:
+    """Operations, mapped axis by axis and point by point."""
+
+    def __init__(self, sizes: list[int]):
+        self.sizes = sizes
+        self.nested = 0.0
+        self.flat = 0.0
+
+    def add(self, operations: float, axes: Axes) -> None:
+        self.nested += operations * math.prod(self.sizes[i] for i in axes)
+        self.flat += operations * (math.prod(self.sizes) if axes else 1)
+
+    def through(self, program: Jaxpr, inputs: list[Axes], times: float) -> list[Axes]:
+        """Counts a program that runs ``times`` times; returns what its outputs depend on."""
+        known: dict[Any, Axes] = dict(zip(program.invars, inputs, strict=True))
+
+        def of(atom):
+            return frozenset() if isinstance(atom, Literal) else known.get(atom, frozenset())
+
+        for eqn in program.eqns:
+            found = [of(atom) for atom in eqn.invars]
+            known.update(zip(eqn.outvars, self.equation(eqn, found, times), strict=True))
+        return [of(atom) for atom in program.outvars]
+
+    def equation(self, eqn: Any, inputs: list[Axes], times: float) -> list[Axes]:
+        name, params = eqn.primitive.name, eqn.params
+        if name == "scan":
+            return self.scan(params, inputs, times)
+        everything = frozenset().union(*inputs)
+        inner = [_program(leaf) for value in params.values() for leaf in _sequence(value)]
+        inner = [program for program in inner if program is not None]
+        if len(inner) == 1 and len(inner[0].invars) == len(inputs):
+            return self.through(inner[0], inputs, times)
+        for program in inner:
+            self.through(program, [everything] * len(program.invars), times)
+        if not inner:
+            self.add(times * _operations(eqn), everything)
+        return [everything] * len(eqn.outvars)
+
+    def scan(self, params: dict[str, Any], inputs: list[Axes], times: float) -> list[Axes]:
+        body, constants, carried = params["jaxpr"].jaxpr, params["num_consts"], params["num_carry"]
+        state = inputs[constants : constants + carried]
+        while True:
+            dry = _Count(self.sizes)
+            given = [*inputs[:constants], *state, *inputs[constants + carried :]]
+            outputs = dry.through(body, given, times * params["length"])
+            wider = [old | new for old, new in zip(state, outputs[:carried], strict=True)]
+            if wider == state:
+                self.nested += dry.nested
+                self.flat += dry.flat
+                return outputs
+            state = wider
+
+
+def _sequence(value: Any) -> Any:
+    return value if isinstance(value, tuple | list) else (value,)
+
+
+def _program(value: Any) -> Jaxpr | None:
+    if isinstance(value, ClosedJaxpr):
+        return value.jaxpr
+    return value if isinstance(value, Jaxpr) else None
+
+
+def _operations(eqn: Any) -> float:
+    size = sum(math.prod(getattr(var.aval, "shape", ())) for var in eqn.outvars)
+    if eqn.primitive.name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        size *= 2 * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+    return size
+
+
+def shares(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> bool:
+    """Whether mapping axis by axis saves operations over mapping point by point.
+
+    Args:
+      program: the trial's, for one point.
+      owners: for each input of the program the axis that it comes from.
+      sizes: how many values each axis has.
+    """
+    count = _Count(sizes)
+    count.through(program.jaxpr, [frozenset({i}) if sizes[i] > 1 else frozenset() for i in owners], 1)
+    return count.flat > WORTH * count.nested
