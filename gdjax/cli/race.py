@@ -94,9 +94,10 @@ def draw(runs: xr.Dataset, problem: problems.Problem, out: Path) -> None:
 
 def _table(runs: xr.Dataset, problem: problems.Problem) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, side in (("optimizer, learning rate", "left"), ("end", "left"), ("value", "right")):
-        table.add_column(column, justify=side)
-    table.add_column("distance to optimum", justify="right")
+    table.add_column("optimizer, rate", no_wrap=True)
+    table.add_column("end", no_wrap=True)
+    for column in ("value", "to optimum"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("status")
     optima = [np.asarray(optimum.params) for optimum in problem.optima]
     for i in np.argsort(runs.value.values):
@@ -105,7 +106,7 @@ def _table(runs: xr.Dataset, problem: problems.Problem) -> Table:
         status = gdjax.Status(int(runs.status.values[i]))
         table.add_row(
             str(runs.optimizer.values[i]),
-            f"({end[0]:.6g}, {end[1]:.6g})",
+            f"({end[0]:.5g}, {end[1]:.5g})",
             f"{runs.value.values[i]:.3e}",
             f"{distance:.2e}" if np.isfinite(distance) else "-",
             status.name.lower().replace("_", " "),
