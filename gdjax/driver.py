@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import checks, fixed, implicit, recording, trees
+from gdjax import checks, fixed, implicit, recording, scalars, trees
 from gdjax.fixed import Position
 from gdjax.objectives import Composite, Mean, Objective
 from gdjax.stopping import StopCriterion, residual_below
@@ -227,7 +227,7 @@ class Run:
 
     def move(self, position: Position) -> tuple[Scalar, Params, Position]:
         """One evaluation and one update: value, gradient and the next position."""
-        value, grad = jax.value_and_grad(self._value_fn(position.draws))(position.params)
+        value, grad = scalars.value_and_grad(self._value_fn(position.draws))(position.params)
         return value, grad, self.propose(value, grad, position)
 
     def unrecorded(self) -> "Run":

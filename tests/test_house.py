@@ -28,6 +28,7 @@ LAYERS = [
         "projections",
         "recording",
         "nonfinite",
+        "scalars",
         "schedules",
         "stopping",
     },
