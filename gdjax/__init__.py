@@ -9,6 +9,7 @@ from gdjax.optimizers.adaptive import adagrad, adam, adamw, eps_inside, eps_outs
 from gdjax.optimizers.clipping import clip_by_global_norm, clip_by_norm
 from gdjax.optimizers.first_order import gradient_descent, momentum, nesterov
 from gdjax.optimizers.kronecker import shampoo, soap
+from gdjax.optimizers.least_squares import covariance, gauss_newton, levenberg_marquardt
 from gdjax.optimizers.natural import natural_gradient
 from gdjax.optimizers.saddles import perturbed
 from gdjax.optimizers.trust_region import trust_region

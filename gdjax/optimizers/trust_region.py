@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, derivatives, trials
+from gdjax import checks, derivatives, trees, trials
 from gdjax.linalg.secant import Secant
 from gdjax.linalg.subproblems import Subproblem, exact, norm
 from gdjax.trials import Base
@@ -48,8 +48,8 @@ def _shapes(subproblem: Subproblem, x: jax.Array) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), made)
 
 
-def _init(subproblem, curvature, radius, params):
-    del radius
+def _init(parts, params):
+    subproblem, curvature, _ = parts
     x, _ = trials.flat(params)
     matrix = jnp.zeros((x.size, x.size), x.dtype) if isinstance(curvature, Secant) else ()
     base = trials.start(params)
@@ -88,10 +88,9 @@ def _learned(secant, matrix, base, judged, x, grad):
     return jnp.where(base.count == 0, jnp.where(jnp.isfinite(slope), slope, 1) * identity, new)
 
 
-def _update(
-    subproblem, curvature, radius, updates, state, params=None, *, value=None, value_fn=None, **extra
-):
+def _update(parts, updates, state, params=None, *, value=None, value_fn=None, **extra):
     del extra
+    subproblem, curvature, radius = parts
     checks.require("trust_region", params=params, value=value)
     x, back = trials.flat(params)
     grad, _ = trials.flat(updates)
@@ -176,24 +175,5 @@ def trust_region(
         raise TypeError(
             f"trust_region: curvature must be a function or a Secant, got {type(curvature).__name__}"
         )
-    static = _Parts(subproblem, curvature)
-    return optax.GradientTransformationExtraArgs(Partial(static.init, radius), Partial(static.update, radius))
-
-
-class _Parts:
-    """Binds the functions; equal parts compare equal, so that a second run compiles nothing."""
-
-    def __init__(self, subproblem, curvature):
-        self.key = (subproblem, curvature)
-
-    def __hash__(self):
-        return hash(self.key)
-
-    def __eq__(self, other):
-        return isinstance(other, _Parts) and self.key == other.key
-
-    def init(self, radius, params):
-        return _init(*self.key, radius, params)
-
-    def update(self, radius, *args, **extra):
-        return _update(*self.key, radius, *args, **extra)
+    parts = trees.callables_as_trees((subproblem, curvature, radius))
+    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))

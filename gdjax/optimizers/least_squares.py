@@ -1,0 +1,394 @@
+r"""Levenberg-Marquardt, Gauss-Newton, and the covariance of what they find.
+
+.. math:: f(x) = \ell(m(x)), \qquad (J^T M J + \mu D^2)\, p = -J^T u
+
+with the Jacobian :math:`J` of the model, :math:`u = \nabla \ell`, :math:`M = \nabla^2 \ell` at its outputs:
+for `gdjax.least_squares`, :math:`u` are the residuals and :math:`M = I`. The systems are solved by singular
+values and not by the normal equations: rank-deficient and under-determined residuals get the shortest step.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from gdjax import checks, trees, trials
+from gdjax.linalg.jacobians import Spectrum, require_composite, rows_at, spectrum
+from gdjax.linalg.subproblems import Move, norm
+from gdjax.linesearch import Direction, Search, backtracking, descend
+from gdjax.trials import Base, Judgement
+from gdjax.types import Answer, Params, Scalar, Transformation
+
+__all__ = [
+    "Damping",
+    "LevenbergMarquardtState",
+    "columns",
+    "covariance",
+    "gauss_newton",
+    "levenberg_marquardt",
+    "nielsen",
+    "region",
+    "uniform",
+]
+
+
+class Damping(NamedTuple):
+    r"""How :math:`\mu` is chosen; two numbers a run, whatever they mean to it.
+
+    Attributes:
+      first: ``(spectrum, scaled_norm_of_x) -> numbers`` of shape (2,).
+      next: ``(numbers, judgement) -> numbers`` after a trial.
+      shift: ``(numbers, spectrum) -> mu``.
+    """
+
+    first: Callable[[Spectrum, Scalar], jax.Array]
+    next: Callable[[jax.Array, Judgement], jax.Array]
+    shift: Callable[[jax.Array, Spectrum], Scalar]
+
+
+def _solve(found: Spectrum, shift: Scalar, rest: jax.Array) -> jax.Array:
+    """The scaled step in the basis of singular vectors."""
+    below = found.values**2 + shift
+    return -jnp.where(below > 0, found.values * rest / jnp.where(below > 0, below, 1), 0)
+
+
+_SECULAR_STEPS = 30
+
+
+def _region_shift(numbers: jax.Array, found: Spectrum) -> Scalar:
+    r"""The :math:`\mu \ge 0` at which the step is as long as the radius; 0 where Gauss-Newton's fits in."""
+    radius = numbers[0]
+    zero = jnp.zeros_like(radius)
+    fits = norm(_solve(found, zero, found.rest)) <= radius
+    high = norm(found.values * found.rest) / radius
+
+    def body(_, bracket):
+        low, high, shift = bracket
+        p = _solve(found, shift, found.rest) / radius
+        size = norm(p)
+        long = size > 1
+        low, high = jnp.where(long, shift, low), jnp.where(long, high, shift)
+        below = found.values**2 + shift
+        steep = jnp.sum(jnp.where(below > 0, (p / size) ** 2 / jnp.where(below > 0, below, 1), 0))
+        trial = shift + (size - 1) / steep
+        middle = jnp.where(low > 1e-3 * high, 0.5 * (low + high), jnp.sqrt(high) * jnp.sqrt(1e-3 * high))
+        return low, high, jnp.where((trial > low) & (trial < high), trial, jnp.maximum(middle, low))
+
+    shift = jax.lax.fori_loop(0, _SECULAR_STEPS, body, (zero, high, 1e-3 * high))[2]
+    return jnp.where(fits | ~jnp.isfinite(shift), 0, shift)
+
+
+def _region_first(factor, found, size):
+    steepest = norm(found.values * found.rest)
+    curved = jnp.sum((found.values * (found.values * found.rest)) ** 2)
+    point = steepest**3 / jnp.where(curved > 0, curved, 1)
+    radius = factor * jnp.where(size > 0, size, jnp.where(point > 0, point, 1))
+    return jnp.stack([radius, radius])
+
+
+def _region_next(numbers, judged):
+    radius = numbers[0]
+    good = (judged.ratio >= 0.75) & (judged.length >= 0.9 * radius)
+    grown = jnp.where(good, jnp.maximum(radius, 2 * judged.length), radius)
+    radius = trials.capped(jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, grown))
+    return jnp.stack([radius, radius])
+
+
+def region(factor: Any = 1.0) -> Damping:
+    r"""Damping by a radius: :math:`\mu` such that :math:`\lVert D p \rVert \le \Delta`.
+
+    Args:
+      factor: the first radius over :math:`\lVert D x_0 \rVert` (over the Cauchy step at :math:`x_0 = 0`).
+
+    Reference:
+      Moré, The Levenberg-Marquardt algorithm: implementation and theory, LNM 630 (1978), sections 3 to 5.
+    """
+    return Damping(Partial(_region_first, factor), _region_next, _region_shift)
+
+
+def _nielsen_first(relative, found, size):
+    del size
+    first = relative * jnp.max(found.values) ** 2
+    return jnp.stack([jnp.where(first > 0, first, 1), jnp.full_like(first, 2)])
+
+
+def _nielsen_next(numbers, judged):
+    shift, growth = numbers
+    ratio = jnp.clip(judged.ratio, -1, 2)
+    good = judged.ratio > 0
+    least = jnp.finfo(shift.dtype).tiny
+    lower = jnp.maximum(shift * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3), least)
+    higher = jnp.minimum(shift * growth, jnp.finfo(shift.dtype).max ** 0.5)
+    return jnp.where(good, jnp.stack([lower, jnp.full_like(shift, 2)]), jnp.stack([higher, 2 * growth]))
+
+
+def nielsen(relative: Any = 1e-3) -> Damping:
+    r"""Damping that follows the gain ratio: :math:`\mu \max(\tfrac13, 1 - (2\rho - 1)^3)`, or times 2, 4, 8
+    ...
+
+    Args:
+      relative: the first :math:`\mu` over the largest squared singular value.
+
+    Reference:
+      Madsen, Nielsen, Tingleff, Methods for non-linear least squares problems, 2004, equation 2.21.
+    """
+    return Damping(Partial(_nielsen_first, relative), _nielsen_next, lambda numbers, found: numbers[0])
+
+
+def columns(rows: jax.Array, previous: jax.Array) -> jax.Array:
+    """Marquardt's scaling: the largest norm that each column of the Jacobian has had.
+
+    Reference:
+      Moré (1978), equation 6.3.
+    """
+    sizes = jnp.sqrt(jnp.sum(rows * rows, 0))
+    largest = jnp.max(sizes)
+    floor = jnp.sqrt(jnp.finfo(rows.dtype).eps) * jnp.where(largest > 0, largest, 1)
+    return jnp.maximum(previous, jnp.where(sizes > 0, sizes, floor))
+
+
+def uniform(rows: jax.Array, previous: jax.Array) -> jax.Array:
+    """Levenberg's scaling: none."""
+    return jnp.ones_like(previous)
+
+
+class LevenbergMarquardtState(NamedTuple):
+    """The accepted point, its Jacobian by singular values, and the damping.
+
+    Attributes:
+      answer: the accepted point.
+      base: what has been tried from it.
+      spectrum: of the scaled Jacobian there.
+      numbers: the damping's.
+    """
+
+    answer: Answer
+    base: Base
+    spectrum: Spectrum
+    numbers: jax.Array
+
+
+def _init(params):
+    base = trials.start(params)
+    n, dtype = base.grad.size, base.grad.dtype
+    vector = jnp.zeros(n, dtype)
+    empty = Spectrum(vector, jnp.zeros((n, n), dtype), vector, vector)
+    return LevenbergMarquardtState(base.answer, trials.split(base), empty, jnp.zeros(2, dtype))
+
+
+def _bent(composite, params, step, found, shift, limit):
+    r"""The step with its geodesic acceleration, :math:`p + \tfrac12 a`, where that is short enough.
+
+    Reference:
+      Transtrum, Sethna, Improvements to the Levenberg-Marquardt algorithm, arXiv:1201.5885, equations 5 and
+      15.
+    """
+    x, back = ravel_pytree(params)
+    outputs, unravel = ravel_pytree(composite.model(params))
+
+    def model(v):
+        return ravel_pytree(composite.model(back(v)))[0]
+
+    def velocity(v):
+        return jax.jvp(model, (v,), (step.astype(x.dtype),))[1]
+
+    turn = jax.jvp(velocity, (x,), (step.astype(x.dtype),))[1]
+    slope = jax.grad(lambda z: composite.loss(unravel(z)))
+    pulled = jax.vjp(model, x)[1](jax.jvp(slope, (outputs,), (turn,))[1])[0].astype(step.dtype)
+    below = found.values**2 + shift
+    inner = found.vectors.T @ (pulled / found.scales) / jnp.where(below > 0, below, jnp.inf)
+    half = -0.5 * (found.vectors @ inner) / found.scales
+    short = 4 * norm(half * found.scales) <= limit * norm(step * found.scales)
+    return jnp.where(short & jnp.all(jnp.isfinite(half)), step + half, step)
+
+
+def _move(found, shift, grad):
+    p = _solve(found, shift, found.rest)
+    step = (found.vectors @ p) / found.scales
+    return Move(
+        step, jnp.dot(grad, step), jnp.sum((found.values * p) ** 2), (found.values * found.scales)[0] ** 2
+    )
+
+
+def _update(parts, updates, state, params=None, *, value=None, value_fn=None, **extra):
+    del extra
+    damping, scaling, geodesic = parts
+    checks.require("levenberg_marquardt", params=params, value=value, value_fn=value_fn)
+    composite = require_composite(value_fn, "levenberg_marquardt")
+    x, back = trials.flat(params)
+    grad, _ = trials.flat(updates)
+    old = trials.join(state.base, state.answer)
+    origin, _ = trials.flat(old.answer.params)
+    judged = trials.judge(old, x, value, grad)
+    judged = judged._replace(length=norm(state.spectrum.scales * (x - origin)))
+    base = trials.move_to(old, judged, params, value, grad)
+    here, first = base.answer.params, old.count == 0
+
+    def fresh():
+        rows, rest = rows_at(composite, here, x.dtype)
+        return spectrum(rows, rest, scaling(rows, state.spectrum.scales))
+
+    found = jax.lax.cond(judged.accept, fresh, lambda: state.spectrum)
+    begin = damping.first(found, norm(found.scales * x))
+    numbers = jnp.where(judged.fresh, state.numbers, damping.next(state.numbers, judged))
+    numbers = jnp.where(first, begin, numbers)
+    shift = damping.shift(numbers, found)
+    move = _move(found, shift, base.grad)
+    if geodesic is not None:
+        step = _bent(composite, here, move.step, found, shift, geodesic)
+        move = move._replace(step=step)
+    base, moves = trials.propose(base, move, x, back)
+    return moves, LevenbergMarquardtState(base.answer, trials.split(base), found, numbers)
+
+
+def levenberg_marquardt(
+    *,
+    damping: Damping | None = None,
+    scaling: Callable[[jax.Array, jax.Array], jax.Array] = columns,
+    geodesic: Any = None,
+) -> Transformation:
+    r"""Levenberg-Marquardt.
+
+    Flat: one evaluation of value and gradient an update, and one Jacobian an accepted point, with its QR
+    factors and singular values, :math:`O(m n^2 + n^3)`. Choose it for residuals of up to some hundreds of
+    parameters. Other convex losses of a model are welcome (`gdjax.Composite`), with the generalized
+    Gauss-Newton matrix.
+
+    Args:
+      damping: ``region()`` (the default) or ``nielsen()`` of this module.
+      scaling: ``(rows, previous) -> D``: `columns` or `uniform`.
+      geodesic: the longest acceleration, relative to the step, for which the step is bent along the model's
+        geodesic, 0.75 in the paper; one more pass through the model an update. None takes straight steps.
+
+    Returns:
+      A transformation that keeps an `Answer`; for its verdicts see `gdjax.trust_region`.
+
+    Raises:
+      TypeError: in ``update``, where ``value_fn`` is not a `Composite`, or has a penalty.
+
+    Reference:
+      Levenberg, Quart. Appl. Math. 2 (1944); Marquardt, SIAM J. Appl. Math. 11 (1963); Moré, LNM 630 (1978).
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> t = jnp.arange(5.0)
+      >>> y = 3.0 * jnp.exp(-0.5 * t)
+      >>> f = gdjax.least_squares(lambda p: p[0] * jnp.exp(-p[1] * t) - y)
+      >>> run = gdjax.minimize(f, jnp.array([1.0, 1.0]), gdjax.levenberg_marquardt())
+      >>> [round(float(p), 4) for p in run.params]
+      [3.0, 0.5]
+    """
+    parts = trees.callables_as_trees((region() if damping is None else damping, scaling, geodesic))
+    return optax.GradientTransformationExtraArgs(_init, Partial(_update, parts))
+
+
+def _rows_step(composite, params, dtype):
+    rows, rest = rows_at(composite, params, dtype)
+    found = spectrum(rows, rest, jnp.ones(rows.shape[1], dtype))
+    return found.vectors @ _solve(found, jnp.zeros((), dtype), found.rest)
+
+
+def _no_memory(params, x):
+    del params, x
+    return ()
+
+
+def _direction(memory, move):
+    params, updates, _, extra, here = move.context
+    value_fn = extra.get("value_fn")
+    checks.require("gauss_newton", value_fn=value_fn)
+    composite = require_composite(value_fn, "gauss_newton")
+    del updates
+    _, back = trials.flat(params)
+    step = jax.lax.cond(
+        move.moved, lambda: _rows_step(composite, back(here), here.dtype), lambda: jnp.zeros_like(here)
+    )
+    return step, memory, 1.0
+
+
+def _plain(updates, state, params=None, *, value_fn=None, **extra):
+    del extra
+    checks.require("gauss_newton", params=params, value_fn=value_fn)
+    composite = require_composite(value_fn, "gauss_newton")
+    grad, _ = trials.flat(updates)
+    _, back = trials.flat(params)
+    return back(_rows_step(composite, params, grad.dtype)), state
+
+
+def gauss_newton(step: Any = None) -> Transformation:
+    r"""Gauss-Newton: the minimizer of the model that is linear in its residuals, and the shortest of them.
+
+    .. math:: p = -J^+ r
+
+    by singular values, so that rank-deficient and under-determined residuals have a step too. Choose it where
+    residuals are small or nearly linear, and `levenberg_marquardt` where they are not. As
+    `levenberg_marquardt` for its cost.
+
+    Args:
+      step: a line search of `gdjax.linesearch`, by default ``backtracking()``; or a learning rate, a number
+        or a schedule, for the plain method that takes every step.
+
+    Raises:
+      TypeError: in ``update``, where ``value_fn`` is not a `Composite`, or has a penalty.
+
+    Reference:
+      Nocedal and Wright (2006), section 10.3; with the pseudo-inverse Ben-Israel, A Newton-Raphson method for
+      the solution of systems of equations, J. Math. Anal. Appl. 15 (1966).
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = gdjax.least_squares(lambda x: jnp.array([x[0] + x[1] - 2.0]))
+      >>> run = gdjax.minimize(f, jnp.zeros(2), gdjax.gauss_newton())
+      >>> run.params.round(3).tolist()
+      [1.0, 1.0]
+    """
+    step = backtracking() if step is None else step
+    if isinstance(step, Search):
+        return descend(Direction(_no_memory, _direction), step)
+    plain = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), _plain)
+    return optax.chain(plain, optax.scale_by_learning_rate(step, flip_sign=False))
+
+
+def covariance(objective: Any, params: Params) -> jax.Array:
+    r"""The covariance of the parameters of a least-squares fit, to first order.
+
+    .. math:: \hat\sigma^2 (J^T J)^+, \qquad \hat\sigma^2 = \frac{\lVert r \rVert^2}{m - \operatorname{rank}
+    J}
+
+    Infinite along what the data do not determine would be honest for a rank-deficient Jacobian; the
+    pseudo-inverse gives the covariance of the determined part. NaN where there are no more residuals than
+    parameters that they determine.
+
+    Args:
+      objective: of `gdjax.least_squares`, with residuals on one scale.
+      params: the solution, n numbers in all.
+
+    Returns:
+      A matrix of shape (n, n), in the order of ``ravel_pytree(params)``.
+
+    Raises:
+      TypeError: if ``objective`` is not a `Composite`.
+
+    Reference:
+      Seber and Wild, Nonlinear Regression, 1989, section 2.1.2.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = gdjax.least_squares(lambda x: x - jnp.array([1.0, 2.0, 3.0]))
+      >>> gdjax.covariance(f, jnp.array([2.0])).round(4).tolist()
+      [[0.3333]]
+    """
+    composite = require_composite(objective, "covariance")
+    x, _ = trials.flat(params)
+    rows, rest = rows_at(composite, params, x.dtype)
+    found = spectrum(rows, rest, jnp.ones_like(x))
+    residuals, _ = ravel_pytree(composite.model(params))
+    freedom = residuals.size - jnp.sum(found.values > 0)
+    variance = jnp.where(freedom > 0, jnp.sum(residuals**2) / freedom, jnp.nan)
+    inverse = jnp.where(found.values > 0, 1 / jnp.where(found.values > 0, found.values, 1), 0)
+    half = found.vectors * inverse[None, :]
+    return variance * (half @ half.T)
