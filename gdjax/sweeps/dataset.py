@@ -50,5 +50,6 @@ def assemble(
         if name in strides:
             coordinates["step"] = np.arange(array.shape[len(names)]) * strides[name]
             dims, own = (*dims, "step"), own - 1
-        variables[name] = ((*dims, *(f"{name}_{i}" for i in range(own))), array)
+        dims = (*dims, *(f"{name}_{i}" for i in range(own)))
+        variables[name] = xarray.Variable(dims, array, fastpath=True)
     return xarray.Dataset(variables, coordinates, attrs)

@@ -14,7 +14,7 @@ from jax.extend.core import jaxpr_as_fun
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey, tree_flatten_with_path
 
 from gdjax.driver import Run
-from gdjax.sweeps.sharing import shares
+from gdjax.sweeps.sharing import plan
 
 __all__ = ["Program", "compiled"]
 
@@ -91,8 +91,8 @@ def mapped(
 ) -> tuple[Callable[..., dict[str, jax.Array]], dict[str, int]]:
     """The trial's outputs as a function of whole axes, and the strides of what it records.
 
-    The trial is called once. Where its program shares work between points, there is one ``vmap`` an axis,
-    the first one outermost; else a single one over all points.
+    The trial is called once. Where its program shares work between points, there is one ``vmap`` an axis;
+    else a single one over all points.
     """
     strides: dict[str, int] = {}
 
@@ -108,14 +108,21 @@ def mapped(
     def traced(*point):
         return jax.tree.unflatten(outputs, jaxpr_as_fun(program)(*jax.tree.leaves(point)))
 
-    nested = shares(program, owners, sizes)
-    return (_nested(traced, len(sizes)) if nested else _flat(traced, sizes)), strides
+    nested, order = plan(program, owners, sizes)
+    return (_nested(traced, order) if nested else _flat(traced, sizes)), strides
 
 
-def _nested(function: Callable[..., Any], axes: int) -> Callable[..., Any]:
-    for i in reversed(range(axes)):
-        function = jax.vmap(function, in_axes=tuple(0 if j == i else None for j in range(axes)))
-    return function
+def _nested(function: Callable[..., Any], order: list[int]) -> Callable[..., Any]:
+    back = [order.index(i) for i in range(len(order))]
+    for i in reversed(order):
+        function = jax.vmap(function, in_axes=tuple(0 if j == i else None for j in range(len(order))))
+
+    def by_axes(*values):
+        return jax.tree.map(
+            lambda leaf: leaf.transpose(*back, *range(len(order), leaf.ndim)), function(*values)
+        )
+
+    return by_axes
 
 
 def _flat(function: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:

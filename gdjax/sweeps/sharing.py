@@ -6,11 +6,11 @@ faster: its arrays have one batch dimension and nothing to broadcast.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["shares"]
+__all__ = ["Plan", "plan"]
 
 Axes = frozenset[int]
 """The axes of the grid that a number depends on."""
@@ -26,10 +26,13 @@ class _Count:
         self.sizes = sizes
         self.nested = 0.0
         self.flat = 0.0
+        self.touched = [0.0] * len(sizes)
 
     def add(self, operations: float, axes: Axes) -> None:
         self.nested += operations * math.prod(self.sizes[i] for i in axes)
         self.flat += operations * (math.prod(self.sizes) if axes else 1)
+        for i in axes:
+            self.touched[i] += operations
 
     def through(self, program: Jaxpr, inputs: list[Axes], times: float) -> list[Axes]:
         """Counts a program that runs ``times`` times; returns what its outputs depend on."""
@@ -69,6 +72,7 @@ class _Count:
             if wider == state:
                 self.nested += dry.nested
                 self.flat += dry.flat
+                self.touched = [old + new for old, new in zip(self.touched, dry.touched, strict=True)]
                 return outputs
             state = wider
 
@@ -91,8 +95,21 @@ def _operations(eqn: Any) -> float:
     return size
 
 
-def shares(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> bool:
-    """Whether mapping axis by axis saves operations over mapping point by point.
+class Plan(NamedTuple):
+    """How to map a trial.
+
+    Attributes:
+      nested: whether mapping axis by axis saves operations over mapping point by point.
+      order: the axes, those outermost first on which most depends. What is shared then has leading batch
+        dimensions only, and the axes inside (learning rates) widen its matrix products.
+    """
+
+    nested: bool
+    order: list[int]
+
+
+def plan(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> Plan:
+    """Decides how to map.
 
     Args:
       program: the trial's, for one point.
@@ -101,4 +118,5 @@ def shares(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> bool:
     """
     count = _Count(sizes)
     count.through(program.jaxpr, [frozenset({i}) if sizes[i] > 1 else frozenset() for i in owners], 1)
-    return count.flat > WORTH * count.nested
+    order = sorted(range(len(sizes)), key=lambda i: -count.touched[i])
+    return Plan(count.flat > WORTH * count.nested, order)
