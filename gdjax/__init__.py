@@ -18,10 +18,10 @@ from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain
 
 if TYPE_CHECKING:
-    from gdjax import bench, sweeps
+    from gdjax import bench, cli, plots, sweeps
     from gdjax.sweeps import static, sweep
 
-_LAZY = {"bench": "bench", "static": "sweeps", "sweep": "sweeps", "sweeps": "sweeps"}
+_LAZY = {name: name for name in ("bench", "cli", "plots", "sweeps")} | {"static": "sweeps", "sweep": "sweeps"}
 """Names that cost an import: each with the submodule that holds it."""
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import optax
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from gdjax.types import Params
+from gdjax.types import Params, Transformation
 
-__all__ = ["concrete", "float_params", "require", "same_structure", "scalar_value"]
+__all__ = ["concrete", "float_params", "require", "same_structure", "scalar_value", "transformation"]
 
 
 def float_params(params: Params, owner: str) -> Params:
@@ -103,3 +104,15 @@ def concrete(
             limits = [f"above {above:g}"] * (above > -math.inf) + [f"at least {low:g}"] * (low > -math.inf)
             limits += [f"below {below:g}"] * (below < math.inf)
             raise ValueError(f"{owner}: {name} must be {' and '.join(limits)}, got {value}")
+
+
+def transformation(optimizer: Any) -> Transformation:
+    """Returns ``optimizer`` if it is a gradient transformation, or says what it is instead."""
+    if hasattr(optimizer, "gradient_transformation"):  # optax.MultiSteps
+        optimizer = optimizer.gradient_transformation()
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            "optimizer must be a gradient transformation with init and update, got "
+            f"{type(optimizer).__name__}; a constructor has to be called: gdjax.adam(1e-3)"
+        )
+    return optimizer

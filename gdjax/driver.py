@@ -8,10 +8,11 @@ import optax
 from jax.tree_util import register_pytree_node_class
 
 from gdjax import checks, fixed, implicit, recording, scalars, trees
+from gdjax.evaluation import Evaluator
 from gdjax.fixed import Position
-from gdjax.objectives import Composite, Mean, Objective
+from gdjax.objectives import Objective
 from gdjax.stopping import StopCriterion, residual_below
-from gdjax.types import Answer, Params, Result, Scalar, Status, Step, Transformation, ValueFn
+from gdjax.types import Answer, Params, Result, Scalar, Status, Step
 
 __all__ = ["Run", "RunState", "minimize"]
 
@@ -42,38 +43,6 @@ class RunState(NamedTuple):
     refresh: Scalar
     status: Scalar
     trace: Any
-
-
-def _as_transformation(optimizer: Any) -> Transformation:
-    if hasattr(optimizer, "gradient_transformation"):  # optax.MultiSteps
-        optimizer = optimizer.gradient_transformation()
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            "optimizer must be a gradient transformation with init and update, got "
-            f"{type(optimizer).__name__}; a constructor has to be called: gdjax.adam(1e-3)"
-        )
-    return optimizer
-
-
-def _own_answer(state: Any, params: Params) -> Answer | None:
-    """The answer that an optimizer keeps for the whole of ``params``, if it keeps one."""
-    structure = jax.tree.structure(params)
-    found = [
-        answer
-        for _, answer in optax.tree.get_all_with_path(state, "answer")
-        if isinstance(answer, Answer) and jax.tree.structure(answer.params) == structure
-    ]
-    if len(found) > 1:
-        raise ValueError(
-            f"the optimizer keeps {len(found)} answers for the same params: chain at most one "
-            "method that proposes trial points (trust region, line search, proximal, ...)"
-        )
-    return found[0] if found else None
-
-
-def _parts(function: Any) -> tuple[list[Any], Any]:
-    """The functions that a `Composite` is made of, and how to put them together; else the function itself."""
-    return jax.tree.flatten(function, is_leaf=lambda f: callable(f) and not isinstance(f, Composite | Mean))
 
 
 @register_pytree_node_class
@@ -129,12 +98,12 @@ class Run:
             raise ValueError("the objective draws mini-batches: pass key=jax.random.key(0)")
         self.objective = trees.callables_as_trees(objective)
         self.params = checks.float_params(params, "minimize")
-        self.optimizer = trees.callables_as_trees(_as_transformation(optimizer))
+        self.optimizer = trees.callables_as_trees(checks.transformation(optimizer))
         self.stop = trees.callables_as_trees(stop)
         self.key = jax.random.key(key) if isinstance(key, int) else key
         self.max_steps = int(max_steps)
         self.record = recording.as_recorder(record)
-        self._cached = {}
+        self._evaluator = Evaluator(self.objective, self.key)
 
     def tree_flatten(self):
         arrays = (self.objective, self.params, self.optimizer, self.stop, self.key)
@@ -145,52 +114,18 @@ class Run:
         run = object.__new__(cls)
         run.objective, run.params, run.optimizer, run.stop, run.key = arrays
         run.max_steps, run.record = static
-        run._cached = {}
+        run._evaluator = Evaluator(run.objective, run.key)
         return run
 
     @property
     def draws_batches(self) -> bool:
-        return isinstance(self.objective, Objective) and self.objective.sample is not None
-
-    def _once(self, name: str, at: Any, batch: Any) -> ValueFn:
-        """``at(batch)`` checked and traced once a run, however often it is differentiated or called.
-
-        The parts of a `Composite` are traced one by one, and it stays a `Composite`, for curvature to see.
-        """
-        parts, structure = _parts(at(batch))
-        only = len(parts) == 1
-
-        def part(i):
-            def traced(argument, batch):
-                value = _parts(at(batch))[0][i](argument)
-                return checks.scalar_value(value, "minimize") if only else value
-
-            once = self._cached.setdefault((name, i), jax.jit(traced, inline=True))
-            return lambda argument: once(argument, batch)
-
-        return jax.tree.unflatten(structure, [part(i) for i in range(len(parts))])
-
-    def _value_fn(self, draws: Scalar) -> ValueFn:
-        """The objective as the current evaluation sees it."""
-        objective = self.objective
-        if not isinstance(objective, Objective):
-            return self._once("value", lambda batch: objective, None)
-        batch = None
-        if objective.sample is not None:
-            sample = self._cached.setdefault("sample", jax.jit(objective.sample, inline=True))
-            batch = sample(self.key, draws)
-        return self._once("batch", objective.at, batch)
-
-    def _full(self) -> ValueFn:
-        """The objective as the result sees it: over all data where that is known."""
-        if isinstance(self.objective, Objective) and self.objective.full is not None:
-            return self._once("full", lambda batch: self.objective.full, None)
-        return self._value_fn(jnp.int32(0))
+        """Whether the objective draws mini-batches."""
+        return self._evaluator.draws_batches
 
     def init(self) -> RunState:
         """The state before the first evaluation; evaluates nothing."""
         params = trees.strong(self.params)
-        full = self._full()
+        full = self._evaluator.full()
         value = jax.eval_shape(lambda params: checks.scalar_value(full(params), "minimize"), params)
         unknown = jnp.asarray(jnp.inf, value.dtype)
         answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
@@ -212,11 +147,11 @@ class Run:
 
     def value(self, position: Position) -> Scalar:
         """The objective at a position, on the batch that is due there."""
-        return self._value_fn(position.draws)(position.params)
+        return self._evaluator.value_fn(position.draws)(position.params)
 
     def propose(self, value: Scalar, grad: Params, position: Position) -> Position:
         """The next position, given what was found at this one."""
-        params, value_fn = position.params, self._value_fn(position.draws)
+        params, value_fn = position.params, self._evaluator.value_fn(position.draws)
         update = optax.with_extra_args_support(self.optimizer).update
         updates, optimizer = update(
             grad, position.optimizer, params, value=value, grad=grad, value_fn=value_fn
@@ -227,7 +162,7 @@ class Run:
 
     def move(self, position: Position) -> tuple[Scalar, Params, Position]:
         """One evaluation and one update: value, gradient and the next position."""
-        value, grad = scalars.value_and_grad(self._value_fn(position.draws))(position.params)
+        value, grad = scalars.value_and_grad(self._evaluator.value_fn(position.draws))(position.params)
         return value, grad, self.propose(value, grad, position)
 
     def unrecorded(self) -> "Run":
@@ -243,7 +178,7 @@ class Run:
         params, running = state.params, self._running(state)
         value, grad, moved = self.move(Position(params, state.optimizer, state.draws))
         proposal, optimizer = moved.params, moved.optimizer
-        seen = _own_answer(optimizer, params)
+        seen = trees.own_answer(optimizer, params)
         if seen is None:
             lost = ~(jnp.isfinite(value) & trees.all_finite(grad))
             seen = Answer(params, value, trees.norm(grad), jnp.int8(Status.RUNNING))
@@ -311,8 +246,8 @@ class Run:
         answer, status = state.answer, state.status
         value, residual = answer.value, answer.residual
         if self.draws_batches and self.objective.full is not None:
-            full, grad = jax.value_and_grad(self._full())(answer.params)
-            if _own_answer(state.optimizer, answer.params) is None:
+            full, grad = jax.value_and_grad(self._evaluator.full())(answer.params)
+            if trees.own_answer(state.optimizer, answer.params) is None:
                 residual = trees.norm(grad).astype(residual.dtype)
             value = full.astype(value.dtype)
             status = jnp.where(jnp.isfinite(value), status, jnp.int8(Status.NONFINITE))
@@ -327,11 +262,13 @@ class Run:
         """
         if self.stop is None:
             state = self.init()
-            bare = _own_answer(state.optimizer, state.params) is None
+            bare = trees.own_answer(state.optimizer, state.params) is None
             return self.result(fixed.through(self, state) if bare else fixed.careful(self, state))
         if self.draws_batches and self.objective.full is None:
             return self._until_done()[-1]
-        params, value, result = implicit.minimizer(self._full(), trees.strong(self.params), self._until_done)
+        params, value, result = implicit.minimizer(
+            self._evaluator.full(), trees.strong(self.params), self._until_done
+        )
         return result._replace(params=params, value=value)
 
     def _until_done(self):

@@ -38,10 +38,7 @@ def _solve_symmetric(product: Callable, right: Params) -> Params:
     def flat_product(v):
         return ravel_pytree(product(unravel(v)))[0]
 
-    if flat.size <= DENSE_UP_TO:
-        solve = _dense
-    else:
-        solve = _conjugate_gradients
+    solve = _dense if flat.size <= DENSE_UP_TO else _conjugate_gradients
     return unravel(jax.lax.custom_linear_solve(flat_product, flat, solve, symmetric=True))
 
 

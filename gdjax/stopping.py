@@ -1,7 +1,7 @@
 r"""Stop criteria: pure pairs (init, update) that look at each `gdjax.types.Step` and return a status.
 
-A criterion's ``update(state, step)`` returns ``(status, state)``; `Status.RUNNING` means go on. Criteria carry
-state, so patience and stall detection are criteria like any other, and their numbers are arrays: a
+A criterion's ``update(state, step)`` returns ``(status, state)``; `Status.RUNNING` means go on. Criteria
+carry state, so patience and stall detection are criteria like any other, and their numbers are arrays: a
 changed tolerance compiles nothing new, and a tolerance can be an axis of a sweep.
 """
 

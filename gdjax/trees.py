@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.tree_util import Partial
 
-from gdjax.types import Params, Scalar
+from gdjax.types import Answer, Params, Scalar
 
 __all__ = [
     "all_equal",
@@ -15,6 +16,7 @@ __all__ = [
     "choose",
     "keep_types",
     "norm",
+    "own_answer",
     "strong",
 ]
 
@@ -74,3 +76,19 @@ def norm(tree: Params) -> Scalar:
         for leaf in jax.tree.leaves(tree)
     ]
     return jnp.sqrt(sum(squares[1:], squares[0]))
+
+
+def own_answer(state: Any, params: Params) -> Answer | None:
+    """The answer that an optimizer keeps for the whole of ``params``, if it keeps one."""
+    structure = jax.tree.structure(params)
+    found = [
+        answer
+        for _, answer in optax.tree.get_all_with_path(state, "answer")
+        if isinstance(answer, Answer) and jax.tree.structure(answer.params) == structure
+    ]
+    if len(found) > 1:
+        raise ValueError(
+            f"the optimizer keeps {len(found)} answers for the same params: chain at most one "
+            "method that proposes trial points (trust region, line search, proximal, ...)"
+        )
+    return found[0] if found else None

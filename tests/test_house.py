@@ -33,7 +33,7 @@ LAYERS = [
         "stopping",
     },
     {"derivatives", "implicit", "regularizers", "linesearch", "trials"},
-    {"fixed"},
+    {"evaluation", "fixed"},
     {"optimizers", "problems", "driver"},
     {"gdjax"},
     {"sweeps", "analysis"},

@@ -34,7 +34,7 @@ def demo(
 
     [bold]Example[/bold]
 
-      gdjax demo --out /tmp/demo
+      gdjax demo --out digits
     """
     from gdjax.cli import demo as command
 
