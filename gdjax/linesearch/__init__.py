@@ -1,4 +1,32 @@
 """Line searches: flat searches along a direction, and what makes a method out of a direction and a search."""
 
-from gdjax.linesearch.descent import Direction, LineSearchState, Move, descend
-from gdjax.linesearch.searches import ACCEPT, CONTINUE, GIVE_UP, Bracket, Point, Search, backtracking, hager_zhang, strong_wolfe
+from gdjax.linesearch.descent import DescentState, Direction, Move, carried_gain, descend, unit_step
+from gdjax.linesearch.searches import (
+    ACCEPT,
+    CONTINUE,
+    GIVE_UP,
+    Bracket,
+    Search,
+    backtracking,
+    hager_zhang,
+    strong_wolfe,
+)
+from gdjax.linesearch.wrapping import line_search
+
+__all__ = [
+    "ACCEPT",
+    "CONTINUE",
+    "GIVE_UP",
+    "Bracket",
+    "DescentState",
+    "Direction",
+    "Move",
+    "Search",
+    "backtracking",
+    "carried_gain",
+    "descend",
+    "hager_zhang",
+    "line_search",
+    "strong_wolfe",
+    "unit_step",
+]

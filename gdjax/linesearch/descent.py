@@ -1,4 +1,11 @@
-"""A direction and a search make a flat method."""
+r"""A direction and a search make a flat method: one evaluation an update, no loop around the objective.
+
+The state names the accepted point as its ``answer``; the point that ``update`` is given is the trial
+:math:`x_k + a p_k` that the update before proposed. The search judges it. Accepted, it becomes
+:math:`x_{k+1}`, and the direction sees the pair :math:`s = x_{k+1} - x_k`, :math:`y = g_{k+1} - g_k`; rejected, the update is
+the move back to a better trial. Where a search gives up, the direction forgets the past and steepest descent has its
+turn; where that gives up too, the status says so.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,178 +17,254 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
-from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search
+from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Search
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
-__all__ = ["Direction", "LineSearchState", "Move", "descend"]
+__all__ = ["DescentState", "Direction", "Move", "carried_gain", "descend", "unit_step"]
 
-_PATIENCE = 50
+_PATIENCE = 60
+"""Updates without progress before a method gives up."""
+_RESTART = 30
+"""What a failed search counts among them."""
 _LONGEST = 1e3
+"""The longest move, in units of the point's norm (at least one)."""
 _ROUNDING = 10
+"""Rounding of a value, in units of eps times its size."""
 
 
 class Move(NamedTuple):
-    """What a direction sees, once an accepted point.
+    r"""What a direction sees.
 
     Attributes:
-      grad: the gradient at the accepted point, shape ``(n,)``, like all that follow.
-      step: the move :math:`s` that led there.
-      change: the change :math:`y` of the gradient along it.
-      image: :math:`B s = -a g`, what the model held for ``change``, where the direction was :math:`-H g`.
-      previous: the gradient before.
-      direction: the direction before.
-      paired: whether ``step`` and ``change`` are a pair; not at a start, on new data or at a restart.
-      moved: whether a new direction is wanted; otherwise nothing may change.
-      restart: whether to forget the past.
+      grad: the gradient at the accepted point, shape ``(n,)`` like the other vectors.
+      step: :math:`s`, from the accepted point before to the point given.
+      change: :math:`y`, the change of the gradient along it.
+      direction: :math:`p`, along which it went.
+      along: the step length :math:`a`, so that :math:`s = a p`.
+      squares: :math:`s^T s` and :math:`y^T y`.
+      accepted: whether the point given has become the accepted one.
+      paired: whether ``step`` and ``change`` belong together: not at a start, nor on new data.
+      failed: whether to forget the past, because a search gave up or the direction was no descent.
+      given: the arguments of ``update``, for directions that are transformations themselves.
     """
 
     grad: jax.Array
     step: jax.Array
     change: jax.Array
-    image: jax.Array
-    previous: jax.Array
     direction: jax.Array
+    along: Scalar
+    squares: tuple[Scalar, Scalar]
+    accepted: Scalar
     paired: Scalar
-    moved: Scalar
-    restart: Scalar
-    ratio: Scalar
-    context: Any
+    failed: Scalar
+    given: Any
+
+
+def unit_step(along: Scalar, before: Scalar, slope: Scalar) -> Scalar:
+    """The first trial of directions that know their length, such as Newton's: one."""
+    del before
+    return jnp.ones_like(slope) + 0 * jnp.where(jnp.isfinite(along), along, 0)
+
+
+def carried_gain(along: Scalar, before: Scalar, slope: Scalar) -> Scalar:
+    r"""The first trial :math:`a_{k-1}\, g_{k-1}^T p_{k-1} / g_k^T p_k`: a first-order gain as large as the last.
+
+    Args:
+      along: the last accepted step length.
+      before: the slope it started from.
+      slope: the slope of the new direction.
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., section 3.5, initial step length.
+    """
+    guess = along * before / slope
+    return jnp.where(jnp.isfinite(guess) & (guess > 0), guess, 1)
 
 
 class Direction(NamedTuple):
-    init: Callable[[Params], Any]
-    update: Callable[[Any, Move], tuple[jax.Array, Any, Scalar]]
+    """Where to go next; pure, like a transformation, and asked at accepted points only.
+
+    Attributes:
+      init: ``(params, x) -> memory`` with ``x`` the params as one vector.
+      update: ``(memory, Move) -> (direction, memory)``; zeros ask for steepest descent. The memory must
+        stay as it is unless ``move.accepted`` or ``move.failed``.
+      first_step: ``(along, slope before, slope) -> first trial step``.
+    """
+
+    init: Callable[[Any, jax.Array], Any]
+    update: Callable[[Any, Move], tuple[jax.Array, Any]]
+    first_step: Callable[[Scalar, Scalar, Scalar], Scalar]
 
 
-class LineSearchState(NamedTuple):
+class DescentState(NamedTuple):
+    """State of every method that searches along a direction.
+
+    Attributes:
+      answer: the accepted point.
+      grad: the gradient there, flat.
+      direction: the direction searched, flat.
+      bracket: the search's state; ``trials`` is -1 where nothing learnt leads to the proposal.
+      memory: what the direction remembers.
+      best: the lowest value seen, the residual at the last progress, the largest curvature along a step.
+      idle: updates since there was progress; a failed search counts as many.
+    """
+
     answer: Answer
     grad: jax.Array
     direction: jax.Array
-    search: Bracket
+    bracket: Bracket
     memory: Any
-    lowest: Scalar
-    mark: Point
-    stiffness: jax.Array
-    count: Scalar
+    best: jax.Array
     idle: Scalar
-    strikes: Scalar
-    stuck: Scalar
 
 
-def flatten(tree):
+class _Verdict(NamedTuple):
+    accept: Scalar
+    give_up: Scalar
+    fresh: Scalar
+    noise: Scalar
+    along: Scalar
+    bracket: Bracket
+
+
+def flat(tree: Params) -> tuple[jax.Array, Callable]:
+    """The tree as one vector of float32 at least, and the way back."""
     vector, back = ravel_pytree(tree)
     dtype = jnp.promote_types(vector.dtype, jnp.float32)
     return vector.astype(dtype), lambda v: back(v.astype(vector.dtype))
 
 
+def _dot(a, b):
+    return jnp.sum(a * b)
+
+
 def _init(direction, search, params):
-    x, _ = flatten(params)
-    wide = jnp.promote_types(x.dtype, float)
-    zero, unknown = jnp.zeros((), wide), jnp.asarray(jnp.inf, wide)
-    none = jnp.int32(0)
-    return LineSearchState(
+    x, _ = flat(params)
+    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    return DescentState(
         answer=Answer(params, unknown, unknown, jnp.int8(Status.RUNNING)),
         grad=jnp.zeros_like(x),
         direction=jnp.zeros_like(x),
-        search=search.init(zero, zero, zero, zero),
-        memory=direction.init(x),
-        lowest=unknown,
-        mark=Point(zero, unknown, unknown),
-        stiffness=jnp.zeros_like(x),
-        count=none,
-        idle=none,
-        strikes=none,
-        stuck=jnp.asarray(False),
+        bracket=search.init(unknown, unknown, unknown),
+        memory=direction.init(params, x),
+        best=jnp.asarray([jnp.inf, jnp.inf, 0], unknown.dtype),
+        idle=jnp.int32(0),
     )
 
 
 def _eps(params, value):
+    """The coarsest rounding among params and value."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(params)]
-    return max(float(jnp.finfo(d).eps) for d in [*dtypes, value.dtype])
+    return max(float(jnp.finfo(dtype).eps) for dtype in [*dtypes, value.dtype])
 
 
-def _norm(v):
-    return jnp.sqrt(jnp.sum(v * v))
+def _judge(search, state, eps, f, grad, s, ss, size):
+    """Lets the search judge the point given; a point that is the base itself is taken without a test."""
+    wide, p, lowest = f.dtype, state.direction, state.best[0]
+    pp = _dot(p, p).astype(wide)
+    along = _dot(s, p).astype(wide) / pp
+    first, still = ~(lowest < jnp.inf), ss == 0
+    fresh = first | (still & (state.bracket.trials <= 0))
+    noise = _ROUNDING * eps * jnp.abs(state.answer.value)
+    noise = jnp.where(first, 0, jnp.clip(lowest + noise - state.answer.value, 0, noise))
+    slope = _dot(grad, p).astype(wide)
+    trial = jnp.stack([along, jnp.where(jnp.isfinite(f), f, jnp.inf), slope])
+    longest = _LONGEST * jnp.maximum(1, size) / jnp.sqrt(pp)
+    decision, bracket = jax.lax.cond(
+        fresh,
+        lambda: (jnp.int32(ACCEPT), state.bracket),
+        lambda: search.update(state.bracket, trial, noise, longest),
+    )
+    accept = fresh | (~still & (decision == ACCEPT))
+    give_up = ~accept & (still | (decision == GIVE_UP))
+    return _Verdict(accept, give_up, fresh, noise, along, bracket)
+
+
+def _aim(direction, search, state, move, residual, value, size, bracket):
+    """The direction to search and the bracket on it: new where the point is, or the old ones."""
+    asked, memory = direction.update(state.memory, move)
+    g, wide = move.grad, value.dtype
+    slope, length = _dot(g, asked).astype(wide), jnp.sqrt(_dot(asked, asked)).astype(wide)
+    eps = jnp.finfo(g.dtype).eps
+    bad = ~(slope < -eps * residual * length)
+    down = jnp.minimum(1, 1 / residual)
+    steepest = -down.astype(g.dtype) * jnp.where(jnp.isfinite(g), g, 0)
+    p = jnp.where(bad, steepest, asked)
+    slope = jnp.where(bad, -residual * residual * down, slope)
+    length = jnp.where(bad, residual * down, length)
+    step = direction.first_step(move.along, bracket.points[0, 2], slope)
+    step = jnp.minimum(jnp.where(move.failed, 1, step), _LONGEST * jnp.maximum(1, size) / length)
+    start = search.init(value, slope, step)._replace(trials=-bad.astype(jnp.int32))
+    return p, trees.keep_types(memory, state.memory), trees.keep_types(start, bracket)
 
 
 def _update(direction, search, updates, state, params=None, *, value=None, **extra):
-    checks.require("a line search", value=value, params=params)
-    answer, wide = state.answer, state.answer.value.dtype
-    eps = _eps(params, value)
-    x, back = flatten(params)
-    grad, _ = flatten(updates)
-    base, _ = flatten(answer.params)
-    f = value.astype(wide)
-    p = state.direction
-    s = x - base
-    pp = jnp.sum(p * p)
-    first = state.count == 0
-    fresh = first | (jnp.all(s == 0) & (state.search.trials == 0))
-    finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(grad))
-    along = jnp.where(pp > 0, jnp.sum(s * p) / pp, 0).astype(wide)
-    slope = jnp.sum(grad * p).astype(wide)
-    trial = Point(along, jnp.where(finite, f, jnp.inf), slope)
-    noise = jnp.minimum(_ROUNDING * eps * jnp.abs(answer.value), jnp.inf)
-    allowed = jnp.clip(state.lowest + noise - answer.value, 0, noise)
-    decision, bracket = search.update(state.search, trial, jnp.where(first, 0, allowed))
-
-    accept = fresh | (decision == ACCEPT)
-    give_up = ~accept & ((decision == GIVE_UP) | jnp.all(s == 0))
-    y = grad - state.grad
-    g = jnp.where(accept, grad, state.grad)
-    here = jnp.where(accept, x, base)
-    fhere = jnp.where(accept, f, answer.value)
-    residual = _norm(g).astype(wide)
-    restart = give_up | state.stuck & accept
-    paired = accept & ~fresh
-    moved = accept | give_up
-    context = (params, updates, value, extra, here)
-    move = Move(g, s, y, (-along).astype(x.dtype) * state.grad, state.grad, p, paired, moved, restart | first,
-                bracket.origin.slope * along, context)
-    new_p, memory, guess = direction.update(state.memory, move)
-    p = jnp.where(moved, new_p, p)
-    slope = jnp.sum(g * p).astype(wide)
-    pnorm = _norm(p).astype(wide)
-    bad = moved & ~((slope < -1e-2 * eps * residual * pnorm))
-    steep = jnp.minimum(1, 1 / residual)
-    p = jnp.where(bad, jnp.where(jnp.isfinite(g), -g, 0), p)
-    slope = jnp.where(bad, -residual * residual, slope)
-    pnorm = jnp.where(bad, residual, pnorm)
-    guess = jnp.where(bad, steep, guess.astype(wide))
-    longest = _LONGEST * jnp.maximum(1, _norm(here).astype(wide)) / pnorm
-    longest = jnp.where(longest > 0, longest, 0)
-    bracket = trees.choose(moved, search.init(fhere, slope, guess, longest), bracket)
-    step = bracket.step
-
-    nxt = here + step.astype(x.dtype) * p
-    nxt = jnp.where(jnp.isfinite(nxt), nxt, here)
-    stuck = jnp.all(nxt == here)
-
-    progress = accept & ((fhere < state.mark.value - noise) | (residual < 0.5 * state.mark.slope)) | first
-    mark = trees.choose(progress, Point(jnp.zeros_like(fhere), fhere, residual), state.mark)
-    idle = jnp.where(progress, 0, state.idle + 1)
-    strikes = jnp.where(progress, 0, state.strikes) + restart
-    over = (strikes + stuck >= 2) | (idle >= _PATIENCE)
-    size = jnp.max(jnp.abs(here))
-    length = jnp.max(jnp.abs(s))
-    bend = jnp.where(paired & (length > jnp.sqrt(eps) * size), jnp.abs(y) / length, 0)
-    stiffness = jnp.maximum(state.stiffness, jnp.where(jnp.isfinite(bend), bend, 0))
-    drowned = jnp.all(jnp.abs(g) <= 10 * eps * stiffness * size)
-    status = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, Status.STALLED), Status.RUNNING)
-    status = jnp.where(f == -jnp.inf, Status.UNBOUNDED, status).astype(jnp.int8)
-    nxt = jnp.where(over, here, nxt)
-    stuck = stuck | over
-    bracket = bracket._replace(trials=jnp.where(stuck, 0, bracket.trials))
-    new = LineSearchState(
-        Answer(trees.choose(accept, params, answer.params), fhere, residual, status),
-        g, p, bracket, memory,
-        jnp.minimum(state.lowest, fhere), mark, stiffness,
-        state.count + 1, idle, strikes, stuck | bad,
+    checks.require("a line search", params=params, value=value)
+    x, back = flat(params)
+    if x.size == 0:
+        return updates, state
+    (grad, _), (base, _) = flat(updates), flat(state.answer.params)
+    f, eps = jnp.asarray(value).astype(state.answer.value.dtype), _eps(params, value)
+    s, y = x - base, grad - state.grad
+    ss, yy, gg, xx = _dot(s, s), _dot(y, y), _dot(grad, grad), _dot(base, base)
+    size = jnp.sqrt(xx).astype(f.dtype)
+    f = jnp.where(jnp.isfinite(gg) | (state.best[0] == jnp.inf), f, jnp.inf)
+    found = _judge(search, state, eps, f, grad, s, ss, size)
+    accept = found.accept
+    failed = found.give_up | (accept & (state.bracket.trials < 0))
+    g, here = jnp.where(accept, grad, state.grad), jnp.where(accept, x, base)
+    fhere = jnp.where(accept, f, state.answer.value)
+    residual = jnp.where(accept, jnp.sqrt(gg).astype(f.dtype), state.answer.residual)
+    given = (params, updates, value, extra)
+    move = Move(g, s, y, state.direction, found.along, (ss, yy), accept, accept & ~found.fresh, failed, given)
+    p, memory, bracket = jax.lax.cond(
+        accept | failed,
+        lambda: _aim(direction, search, state, move, residual, fhere, size, found.bracket),
+        lambda: (state.direction, state.memory, found.bracket),
     )
-    return back(nxt - x), trees.keep_types(new, state)
+
+    proposal = here + bracket.step.astype(x.dtype) * p
+    proposal = jnp.where(jnp.isfinite(proposal), proposal, here)
+    stuck = jnp.all(proposal == here)
+    lowest, mark, bend = state.best
+    progress = accept & ((fhere < lowest - found.noise) | (residual < 0.5 * mark))
+    idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
+    over = idle >= _PATIENCE
+    curvature = jnp.sqrt(yy / ss).astype(f.dtype)
+    status = _status(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend), f)
+    bend = jnp.where(move.paired, jnp.maximum(curvature, bend), bend)
+    best = jnp.stack([jnp.minimum(lowest, fhere), jnp.where(progress, residual, mark), bend])
+    proposal = jnp.where(over, here, proposal)
+    bracket = bracket._replace(trials=jnp.where(stuck | over, -1, bracket.trials))
+    answer = Answer(trees.choose(accept, params, state.answer.params), fhere, residual, status)
+    new = DescentState(answer, g, p, bracket, memory, best, idle)
+    return back(proposal - x), trees.keep_types(new, state)
+
+
+def _status(over, drowned, f):
+    status = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, Status.STALLED), Status.RUNNING)
+    return jnp.where(f == -jnp.inf, Status.UNBOUNDED, status).astype(jnp.int8)
 
 
 def descend(direction: Direction, search: Search) -> Transformation:
+    """The flat method that searches along a direction.
+
+    Memory: four vectors besides the direction's own. Under ``optax.masked`` and ``optax.partition`` the
+    value is that of all params while others move too between evaluations: the method then compares values
+    that owe to both, and takes a failed search as the sign to look at its base afresh.
+
+    Args:
+      direction: where to go from an accepted point.
+      search: how far.
+
+    Example:
+      >>> import gdjax, jax, jax.numpy as jnp
+      >>> from gdjax.linesearch import Direction, backtracking, descend, unit_step
+      >>> steepest = Direction(lambda params, x: (), lambda memory, move: (-move.grad, memory), unit_step)
+      >>> run = gdjax.minimize(lambda x: jnp.sum((x - 3) ** 2), jnp.zeros(2), descend(steepest, backtracking()))
+      >>> bool(jnp.allclose(run.params, 3))
+      True
+    """
     return optax.GradientTransformationExtraArgs(
         Partial(_init, direction, search), Partial(_update, direction, search)
     )

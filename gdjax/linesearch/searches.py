@@ -1,172 +1,180 @@
 r"""Line searches without a loop: each call judges one trial and names the next.
 
-Along a direction :math:`p` from the point :math:`x`, with :math:`\phi(a) = f(x + a p)`, a search is told
-:math:`\phi(0)` and :math:`\phi'(0)` once and then one trial :math:`(a, \phi(a), \phi'(a))` a call. It keeps a bracket and
-answers: accept, try another step, or give up. A trial that is NaN or infinite counts as too long.
-Where a change in value is below ``noise``, the rounding of values, slopes decide instead (approximate Wolfe).
+Along a direction :math:`p` from a point :math:`x`, with :math:`\phi(a) = f(x + a p)`, a search is told
+:math:`\phi(0)` and :math:`\phi'(0)` at its start, then one trial :math:`(a, \phi(a), \phi'(a))` a call. It keeps a
+bracket in its state and answers: accept, try another step, or give up. A trial that is NaN or infinite
+counts as too long. Where changes in value are below ``noise``, the rounding of values, slopes decide
+instead, as in Hager and Zhang's approximate Wolfe conditions.
+
+A point is an array of three numbers, ``[step, value, slope]``, so that a choice between points is one operation.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax.trees import choose
 from gdjax.types import Scalar
 
-__all__ = ["ACCEPT", "CONTINUE", "GIVE_UP", "Bracket", "Point", "Search", "backtracking", "hager_zhang", "strong_wolfe"]
+__all__ = [
+    "ACCEPT",
+    "CONTINUE",
+    "GIVE_UP",
+    "Bracket",
+    "Search",
+    "backtracking",
+    "hager_zhang",
+    "strong_wolfe",
+]
 
 CONTINUE, ACCEPT, GIVE_UP = 0, 1, 2
 """What a search decides about a trial."""
 
 _MOST_TRIALS = 30
-_GROWTH = 10.0
-
-
-class Point(NamedTuple):
-    r"""A step :math:`a` along the direction, :math:`\phi(a)` and :math:`\phi'(a)`."""
-
-    step: Scalar
-    value: Scalar
-    slope: Scalar
+_SETTLED = 1000
 
 
 class Bracket(NamedTuple):
     """What a search knows.
 
     Attributes:
-      origin: the point at step zero.
-      low: the lowest point that gains enough.
-      high: the other end; an infinite step while there is none.
+      points: shape ``(3, 3)``: the origin, the lowest point that gains enough, and the other end,
+        at an infinite step while there is none; each row is ``[step, value, slope]``.
       step: the next trial.
-      longest: the longest step allowed.
-      width: the bracket's width two trials ago.
-      trials: trials judged so far.
-      settled: whether the next trial is `low` again, to be accepted as the best to be had.
+      trials: trials judged so far; above a thousand when the next trial is the lowest point again,
+        to be accepted as the best to be had.
     """
 
-    origin: Point
-    low: Point
-    high: Point
+    points: jax.Array
     step: Scalar
-    longest: Scalar
-    width: Scalar
     trials: Scalar
-    settled: Scalar
 
 
 class Search(NamedTuple):
     """A pure pair.
 
     Attributes:
-      init: ``(value, slope, step) -> Bracket`` from the origin and the first trial step.
-      update: ``(Bracket, Point, noise) -> (decision, Bracket)``.
+      init: ``(value, slope, step) -> Bracket``, from the origin and the first trial step.
+      update: ``(bracket, trial, noise, longest) -> (decision, bracket)`` with a trial point, the rounding
+        of values, and the longest step allowed.
     """
 
-    init: Callable[[Scalar, Scalar, Scalar, Scalar], Bracket]
-    update: Callable[[Bracket, Point, Scalar], tuple[Scalar, Bracket]]
+    init: Callable[[Scalar, Scalar, Scalar], Bracket]
+    update: Callable[[Bracket, jax.Array, Scalar, Scalar], tuple[Scalar, Bracket]]
 
 
-def _start(value, slope, step, longest):
-    origin = Point(jnp.zeros_like(step), value, slope)
-    infinite = jnp.full_like(step, jnp.inf)
-    nowhere = Point(infinite, infinite, jnp.zeros_like(step))
-    return Bracket(origin, origin, nowhere, jnp.minimum(step, longest), longest, infinite, jnp.int32(0), jnp.asarray(False))
+def _start(value, slope, step):
+    zero, infinite = jnp.zeros_like(value), jnp.full_like(value, jnp.inf)
+    points = jnp.stack([zero, value, slope, zero, value, slope, infinite, infinite, zero]).reshape(3, 3)
+    return Bracket(points, step, jnp.int32(0))
 
 
-def _cubic(a: Point, b: Point) -> Scalar:
+def _cubic(a, b):
     """The minimizer of the cubic through two points (Nocedal and Wright, equation 3.59); NaN where none is."""
-    d1 = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step)
-    d2 = jnp.sign(b.step - a.step) * jnp.sqrt(d1 * d1 - a.slope * b.slope)
-    return b.step - (b.step - a.step) * (b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2)
+    span = b[0] - a[0]
+    d1 = a[2] + b[2] + 3 * (a[1] - b[1]) / span
+    d2 = jnp.sign(span) * jnp.sqrt(d1 * d1 - a[2] * b[2])
+    return b[0] - span * (b[2] + d2 - d1) / (b[2] - a[2] + 2 * d2)
 
 
-def _secant(a: Point, b: Point) -> Scalar:
+def _secant(a, b):
     """Where the slope vanishes, if it is linear."""
-    return a.step - a.slope * (b.step - a.step) / (b.slope - a.slope)
+    return a[0] - a[2] * (b[0] - a[0]) / (b[2] - a[2])
 
 
-def _finite(point: Point) -> Scalar:
-    return jnp.isfinite(point.value) & jnp.isfinite(point.slope)
+def _by_cubic(before, low, high, trial, trials, noise):
+    del before, trial, trials
+    drowned = jnp.abs(high[1] - low[1]) <= noise
+    return jnp.where(drowned, _secant(low, high), _cubic(low, high))
 
 
-def _decide(accept, give_up):
-    return jnp.where(accept, ACCEPT, jnp.where(give_up, GIVE_UP, CONTINUE))
+def _by_secants(before, low, high, trial, trials, noise):
+    """Secant, second secant from the end that was replaced, bisection, in turn."""
+    del noise
+    middle = 0.5 * (low[0] + high[0])
+    second = _secant(before, trial)
+    turn = trials % 3
+    return jnp.where(turn == 0, middle, jnp.where(turn == 1, _secant(low, high), second))
 
 
-def _gains(origin, trial, noise, c1):
-    """The Armijo condition, or where values drown in rounding its form in slopes (Hager and Zhang, T2)."""
-    by_value = trial.value <= origin.value + c1 * trial.step * origin.slope
-    by_slope = (trial.value <= origin.value + noise) & (trial.slope <= (2 * c1 - 1) * origin.slope)
-    return _finite(trial) & (by_value | by_slope)
+def _bracket_update(rule, interpolate, constants, bracket, trial, noise, longest):
+    """Zooms: one trial narrows the bracket or moves its open end (Nocedal and Wright, algorithms 3.5 and 3.6)."""
+    origin, low, high = bracket.points
+    settled, open_before = bracket.trials >= _SETTLED, jnp.isinf(high[0])
+    finite = jnp.isfinite(trial[1]) & jnp.isfinite(trial[2])
+    trial = jnp.where(
+        jnp.stack([True | finite, finite, finite]),
+        trial,
+        jnp.stack([trial[0], high[1] + jnp.inf, 0 * trial[0]]),
+    )
+    gains, flat_enough = rule(constants, origin, trial, noise)
+    shorter = ~gains | (trial[1] > low[1] + noise)
+    turned = (trial[2] >= 0) == (high[0] >= low[0])
+    new_high = jnp.where(shorter, trial, jnp.where(turned, low, high))
+    new_low = jnp.where(shorter, low, trial)
+    open_end = jnp.isinf(new_high[0])
+    accept = gains & (flat_enough | (open_end & (trial[0] >= 0.99 * longest)))
+    accept |= settled & (trial[1] <= origin[1] + noise)
+
+    ahead = _cubic(low, trial)
+    ahead = jnp.where(ahead > trial[0], ahead, jnp.inf)
+    ahead = jnp.minimum(jnp.clip(ahead, 2 * trial[0], 10 * trial[0]), longest)
+    span = new_high[0] - new_low[0]
+    before = jnp.where(shorter & ~open_before, high, low)
+    inside = (interpolate(before, new_low, new_high, trial, bracket.trials, noise) - new_low[0]) / span
+    inside = jnp.where(jnp.isfinite(inside) & (bracket.trials % 4 < 3), jnp.clip(inside, 0.1, 0.9), 0.5)
+    inside = jnp.where(jnp.isfinite(new_high[1]), inside, 0.2)
+    step = jnp.where(open_end, ahead, new_low[0] + span * inside)
+
+    done = (bracket.trials >= _MOST_TRIALS) | (jnp.abs(span) <= 4 * jnp.finfo(span.dtype).eps * new_low[0])
+    settle = done & (new_low[0] > 0) & ~settled
+    decision = jnp.where(accept, ACCEPT, jnp.where(done & ~settle, GIVE_UP, CONTINUE)).astype(jnp.int32)
+    step = jnp.where(settle, new_low[0], step)
+    trials = jnp.where(settle, _SETTLED, bracket.trials + 1).astype(jnp.int32)
+    return decision, Bracket(jnp.stack([origin, new_low, new_high]), step, trials)
 
 
-def _inside(low, high, width, noise):
-    """The next trial between the ends: interpolated, kept off the ends, halved where the bracket shrinks slowly."""
-    span = high.step - low.step
-    drowned = jnp.abs(high.value - low.value) <= noise
-    fraction = (jnp.where(drowned, _secant(low, high), _cubic(low, high)) - low.step) / span
-    fraction = jnp.where(jnp.isfinite(fraction), jnp.clip(fraction, 0.1, 0.9), 0.5)
-    fraction = jnp.where(jnp.isfinite(high.value), fraction, 0.2)
-    slow = jnp.abs(span) > 0.66 * width
-    return low.step + span * jnp.where(slow & jnp.isfinite(high.value), 0.5, fraction)
+def _gains(c1, origin, trial, noise):
+    """The Armijo condition, or its form in slopes where values drown in rounding."""
+    by_value = trial[1] <= origin[1] + c1 * trial[0] * origin[2]
+    by_slope = (trial[1] <= origin[1] + noise) & (trial[2] <= (2 * c1 - 1) * origin[2])
+    return jnp.isfinite(trial[1]) & (by_value | by_slope)
 
 
-def _beyond(before, trial):
-    """The next trial where the slope is still steep and nothing bounds the step yet."""
-    guess = _cubic(before, trial)
-    guess = jnp.where(jnp.isfinite(guess) & (guess > trial.step), guess, jnp.inf)
-    return jnp.clip(guess, 2 * trial.step, _GROWTH * trial.step)
+def _strong_rule(constants, origin, trial, noise):
+    c1, c2 = constants
+    return _gains(c1, origin, trial, noise), jnp.abs(trial[2]) <= -c2 * origin[2]
 
 
-def _wolfe_update(c1, c2, state, trial, noise):
-    origin, low, high = state.origin, state.low, state.high
-    gains = _gains(origin, trial, noise, c1)
-    flat_enough = jnp.abs(trial.slope) <= -c2 * origin.slope
-    accept = gains & flat_enough | state.settled & (trial.value <= origin.value + noise)
-
-    shorter = ~gains | (trial.value > low.value + noise)
-    turned = ~shorter & (trial.slope * (high.step - low.step) >= 0)
-    trial = choose(_finite(trial), trial, Point(trial.step, jnp.full_like(trial.value, jnp.inf), trial.slope * 0))
-    new_high = choose(shorter, trial, choose(turned, low, high))
-    new_low = choose(shorter, low, trial)
-    open_end = jnp.isinf(new_high.step)
-    accept |= open_end & (trial.step >= 0.99 * state.longest)
-    step = jnp.where(open_end, jnp.minimum(_beyond(low, trial), state.longest), _inside(new_low, new_high, state.width, noise))
-
-    trials = state.trials + 1
-    width = jnp.abs(new_high.step - new_low.step)
-    eps = jnp.finfo(step.dtype).eps
-    done = (trials >= _MOST_TRIALS) | (width <= 4 * eps * new_low.step)
-    settle = done & (new_low.step > 0) & ~state.settled
-    step = jnp.where(settle, new_low.step, step)
-    give_up = (done & (new_low.step <= 0)) | state.settled
-    before = jnp.abs(high.step - low.step)
-    return _decide(accept, give_up), Bracket(origin, new_low, new_high, step, state.longest, before, trials, settle)
+def _weak_rule(constants, origin, trial, noise):
+    c1, c2 = constants
+    return _gains(c1, origin, trial, noise), trial[2] >= c2 * origin[2]
 
 
 def strong_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
-    return Search(Partial(_start), Partial(_wolfe_update, c1, c2))
-
-
-def _weak_update(c1, c2, state, trial, noise):
-    return _wolfe_update(c1, c2, state, trial, noise)
-
-
-def backtracking(c1: Any = 1e-4) -> Search:
-    return Search(Partial(_start), Partial(_backtrack_update, c1))
-
-
-def _backtrack_update(c1, state, trial, noise):
-    origin = state.origin
-    accept = _gains(origin, trial, noise, c1)
-    a = trial.step
-    guess = -0.5 * origin.slope * a * a / (trial.value - origin.value - a * origin.slope)
-    step = jnp.clip(jnp.where(jnp.isfinite(guess), guess, 0), 0.1 * a, 0.5 * a)
-    trials = state.trials + 1
-    return _decide(accept, trials >= _MOST_TRIALS), state._replace(step=step, trials=trials)
+    return Search(
+        Partial(_start), Partial(_bracket_update, Partial(_strong_rule), Partial(_by_cubic), (c1, c2))
+    )
 
 
 def hager_zhang(c1: Any = 0.1, c2: Any = 0.9) -> Search:
-    return strong_wolfe(c1, c2)
+    return Search(
+        Partial(_start), Partial(_bracket_update, Partial(_weak_rule), Partial(_by_secants), (c1, c2))
+    )
+
+
+def _backtracking_update(c1, bracket, trial, noise, longest):
+    del longest
+    origin, a = bracket.points[0], trial[0]
+    accept = _gains(c1, origin, trial, noise) & jnp.isfinite(trial[2])
+    guess = -0.5 * origin[2] * a * a / (trial[1] - origin[1] - a * origin[2])
+    step = jnp.clip(jnp.where(jnp.isfinite(guess), guess, 0), 0.1 * a, 0.5 * a)
+    done = bracket.trials >= _MOST_TRIALS
+    decision = jnp.where(accept, ACCEPT, jnp.where(done, GIVE_UP, CONTINUE)).astype(jnp.int32)
+    return decision, bracket._replace(step=step, trials=bracket.trials + 1)
+
+
+def backtracking(c1: Any = 1e-4) -> Search:
+    return Search(Partial(_start), Partial(_backtracking_update, c1))

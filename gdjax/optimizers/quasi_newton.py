@@ -1,41 +1,137 @@
-"""Quasi-Newton."""
+r"""Quasi-Newton methods with a dense inverse: BFGS, DFP, SR1 and the Broyden family.
+
+With :math:`s = x_{k+1} - x_k` and :math:`y = g_{k+1} - g_k`, every update here has rank two,
+
+.. math:: H_+ = H + c_1\, s s^T + c_2\, (s\, (Hy)^T + Hy\, s^T) + c_3\, Hy\, (Hy)^T,
+
+and the direction is :math:`p = -H g`. Before the first pair :math:`H = (s^T y / y^T y)\, I` (Nocedal and Wright, 6.20).
+A step costs one evaluation, two products with :math:`H` and one update of it: :math:`O(n^2)` time and memory.
+"""
+
+from collections.abc import Callable
 from typing import Any, NamedTuple
-import jax, jax.numpy as jnp
+
+import jax
+import jax.numpy as jnp
 from jax.tree_util import Partial
-from gdjax.linesearch import Direction, descend, strong_wolfe
+
+from gdjax.linesearch import Direction, Move, Search, descend, strong_wolfe, unit_step
+from gdjax.types import Scalar, Transformation
+
+__all__ = ["DenseMemory", "bfgs", "broyden", "dfp", "powell_damping", "sr1"]
+
+_SMALL = 64
+"""Up to this size a product with the inverse is a sum, which compiles faster than a matrix product."""
+
 
 class DenseMemory(NamedTuple):
-    inverse: Any
-    empty: Any
+    """What a dense quasi-Newton method remembers.
 
-def _init(x):
+    Attributes:
+      inverse: the approximation of the inverse Hessian, shape ``(n, n)``.
+      empty: whether it holds no pair yet.
+    """
+
+    inverse: jax.Array
+    empty: Scalar
+
+
+def _init(params, x):
+    del params
     return DenseMemory(jnp.eye(x.size, dtype=x.dtype), jnp.asarray(True))
 
-def _family(phi, s, y, Hy, Bs):
-    sy, yHy, sBs = jnp.sum(s*y), jnp.sum(y*Hy), jnp.sum(s*Bs)
-    return sy, yHy, sBs
 
-def _update(phi, memory, move):
+def _product(matrix, vector):
+    """The product with a symmetric matrix."""
+    return jnp.sum(matrix * vector[None, :], axis=1) if vector.size <= _SMALL else matrix @ vector
+
+
+def powell_damping(sy: Scalar, sBs: Scalar) -> Scalar:
+    r"""Powell's :math:`\theta`, with which :math:`\theta y + (1 - \theta) B s` keeps the update positive.
+
+    .. math:: \theta = 1 \text{ if } s^T y \ge 0.2\, s^T B s, \text{ else } 0.8\, s^T B s / (s^T B s - s^T y).
+
+    Args:
+      sy: :math:`s^T y`.
+      sBs: :math:`s^T B s`, positive.
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., procedure 18.2.
+
+    Example:
+      >>> float(powell_damping(-1.0, 1.0))
+      0.4
+    """
+    return jnp.where(sy >= 0.2 * sBs, 1, 0.8 * sBs / jnp.where(sy >= 0.2 * sBs, 1, sBs - sy))
+
+
+def _dense_update(coefficients, damping, memory, move: Move):
     g, s, y = move.grad, move.step, move.change
-    n = g.size
-    sy, yy, ss = jnp.sum(s*y), jnp.sum(y*y), jnp.sum(s*s)
-    eps = jnp.finfo(g.dtype).eps
-    good = move.paired & (sy > eps*jnp.sqrt(ss)*jnp.sqrt(yy)) & jnp.isfinite(yy)
-    empty = memory.empty | move.restart
-    eye = jnp.eye(n, dtype=g.dtype)
-    scale = jnp.where(good, sy/yy, 1.)
-    H = jnp.where(empty, scale*eye, memory.inverse)
-    Hy, Hg = H@y, H@g
-    safe = jnp.where(good, sy, 1.)
-    s = jnp.where(good, s, 0)
-    w = (0.5*(1+jnp.sum(y*Hy)/safe)*s - Hy)/safe
-    w = jnp.where(good, w, 0)
-    H = H + (s[:,None]*w[None,:] + w[:,None]*s[None,:])
-    p = -(Hg + s*jnp.sum(w*g) + w*jnp.sum(s*g))
-    fresh = empty & ~good
-    gn = jnp.sqrt(jnp.sum(g*g))
-    guess = jnp.where(fresh, jnp.minimum(1., 1/gn), 1.)
-    return p, DenseMemory(jnp.where(move.moved, H, memory.inverse), jnp.where(move.moved, fresh, memory.empty)), guess
+    ss, yy = move.squares
+    sy, sg = jnp.sum(s * y), jnp.sum(s * g)
+    along = move.along.astype(g.dtype)
+    sBs = along * (sy - sg)  # since p = -H (g - y), B s = -a (g - y)
+    if damping is not None:
+        theta = damping(sy, sBs)
+        y = theta * y - (1 - theta) * along * (g - y)
+        sy, yy = jnp.sum(s * y), jnp.sum(y * y)
+    empty = memory.empty | move.failed
+    scale = sy / yy
+    H = jnp.where(empty, scale * jnp.eye(g.size, dtype=g.dtype), memory.inverse)
+    Hy, Hg = _product(H, y), _product(H, g)
+    yHy, gHy = jnp.sum(y * Hy), jnp.sum(g * Hy)
+    sBs = jnp.where(empty, ss / scale, sBs)
+    (c1, c2, c3), fit = coefficients(sy, yHy, sBs, ss, yy)
+    good = move.paired & fit & jnp.isfinite(yHy) & jnp.isfinite(c1)
+    H = H + s[:, None] * (c1 * s + c2 * Hy)[None, :] + Hy[:, None] * (c2 * s + c3 * Hy)[None, :]
+    p = -(Hg + (c1 * sg + c2 * gHy) * s + (c2 * sg + c3 * gHy) * Hy)
+    new = DenseMemory(jnp.where(good, H, memory.inverse), empty & ~good)
+    return jnp.where(good, p, jnp.where(empty, 0, -Hg)), new
 
-def bfgs(search=None):
-    return descend(Direction(Partial(_init), Partial(_update, 0.0)), strong_wolfe() if search is None else search)
+
+def _curved(sy, ss, yy):
+    """Whether the pair's curvature stands above rounding."""
+    return sy > jnp.finfo(sy.dtype).eps * jnp.sqrt(ss) * jnp.sqrt(yy)
+
+
+def _broyden_coefficients(phi, sy, yHy, sBs, ss, yy):
+    """The inverse form of the family: the weight of BFGS in H is the dual of ``phi``."""
+    ratio = (yHy / sy) * (sBs / sy)
+    theta = (1 - phi) / (1 - phi + phi * ratio)
+    return ((1 + theta * yHy / sy) / sy, -theta / sy, (theta - 1) / yHy), _curved(sy, ss, yy) & (yHy > 0)
+
+
+def _bfgs_coefficients(sy, yHy, sBs, ss, yy):
+    del sBs
+    return ((1 + yHy / sy) / sy, -1 / sy, jnp.zeros_like(sy)), _curved(sy, ss, yy)
+
+
+def _sr1_coefficients(sy, yHy, sBs, ss, yy):
+    """Rank one; skipped where its denominator is small against the vectors in it."""
+    del sBs
+    d = sy - yHy
+    return (1 / d, -1 / d, 1 / d), jnp.abs(d) > 1e-8 * (jnp.abs(sy) + jnp.abs(yHy)) + 0 * (ss + yy)
+
+
+def _dense(coefficients: Any, damping: Any, search: Search | None) -> Transformation:
+    damping = None if damping is None else Partial(damping)
+    direction = Direction(Partial(_init), Partial(_dense_update, coefficients, damping), Partial(unit_step))
+    return descend(direction, strong_wolfe() if search is None else search)
+
+
+def bfgs(
+    search: Search | None = None, *, damping: Callable[[Scalar, Scalar], Scalar] | None = None
+) -> Transformation:
+    return _dense(Partial(_bfgs_coefficients), damping, search)
+
+
+def broyden(phi: Any, search: Search | None = None) -> Transformation:
+    return _dense(Partial(_broyden_coefficients, phi), None, search)
+
+
+def dfp(search: Search | None = None) -> Transformation:
+    return broyden(1.0, search)
+
+
+def sr1(search: Search | None = None) -> Transformation:
+    return _dense(Partial(_sr1_coefficients), None, search)

@@ -1,0 +1,68 @@
+"""Any gradient transformation as the direction of a line search."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+
+from gdjax import trees
+from gdjax.linesearch.descent import Direction, carried_gain, descend, flat
+from gdjax.linesearch.searches import Search, backtracking
+from gdjax.types import Transformation
+
+__all__ = ["line_search"]
+
+
+def _ask_init(inner, params, x):
+    del x
+    return trees.strong(inner.init(params))
+
+
+def _ask(inner, memory, move):
+    """The inner update where the point was accepted; steepest descent where its own direction has just failed."""
+    params, updates, value, extra = move.given
+
+    def advance():
+        asked, state = optax.with_extra_args_support(inner).update(
+            updates, memory, params, value=value, **extra
+        )
+        return flat(asked)[0].astype(move.grad.dtype), trees.keep_types(state, memory)
+
+    return jax.lax.cond(move.accepted, advance, lambda: (jnp.zeros_like(move.grad), memory))
+
+
+def line_search(
+    direction: Any, search: Search | None = None, *, first_step: Callable[..., Any] = carried_gain
+) -> Transformation:
+    r"""Searches along the update of any transformation: :math:`x_{k+1} = x_k + a_k u_k`.
+
+    The inner ``update`` is called at accepted points only, so that moments, schedules and counts advance
+    with accepted steps. Where its update is no descent direction, or nothing along it gains, the step goes down
+    the gradient instead. One evaluation an update; rejected trials cost one each.
+
+    Choose it for a direction whose length is in doubt: a Newton step far from the solution, a gradient step whose
+    rate nobody tuned. With mini-batches a step is judged on the batch it was proposed on, and the inner update
+    sees the accepted point on both its old and its new batch.
+
+    Args:
+      direction: a gradient transformation of optax or gdjax that keeps no ``answer`` of its own.
+      search: how far to go; Armijo `backtracking` by default.
+      first_step: the first trial from the last step and slopes: `carried_gain`, or `unit_step` for
+        directions that know their length, such as Newton's.
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., chapter 3.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp, optax
+      >>> f = lambda x: jnp.sum((x - 3) ** 2)
+      >>> run = gdjax.minimize(f, jnp.zeros(2), gdjax.line_search(optax.sgd(1e-4)))
+      >>> gdjax.Status(int(run.status)).name
+      'CONVERGED'
+    """
+    inner = trees.callables_as_trees(direction)
+    asked = Direction(Partial(_ask_init, inner), Partial(_ask, inner), Partial(first_step))
+    return descend(asked, backtracking() if search is None else search)
