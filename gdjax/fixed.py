@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import implicit, nonfinite, recording, trees
+from gdjax import implicit, layouts, nonfinite, recording, trees
 from gdjax.types import Params, Scalar, Status, Step
 
 __all__ = ["Blocks", "Position", "blocks", "careful", "through"]
@@ -85,7 +85,8 @@ class _Watch:
 
     def __init__(self, run: Any, start: Position, value: Scalar):
         def step(grad, state):
-            return run.propose(value, grad, Position(*state, start.draws))[:2]
+            params, optimizer = state
+            return run.propose(value, grad, Position(params, optimizer, start.draws))[:2]
 
         self.run = run
         self.hidden, self.lasting = nonfinite.forgotten(step, start.params, start[:2])
@@ -119,6 +120,7 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
     def bare(carry, _):
         position, sums = carry
         value, grad, position = run.move(position)
+        position = layouts.runs_last(position)
         return (position, watch.poison(sums, value, grad)), None
 
     def row(carry, _):

@@ -54,6 +54,7 @@ def _spread(program: Jaxpr, inputs: list[bool]) -> list[bool]:
     def known(atom):
         return not isinstance(atom, Literal) and marked.get(atom, False)
 
+    eqn: Any
     for eqn in program.eqns:
         poisoned = [known(atom) for atom in eqn.invars]
         if not any(poisoned):

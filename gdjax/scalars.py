@@ -64,6 +64,7 @@ _ZERO = _Element()
 
 def _fits(program: Jaxpr) -> bool:
     """Whether all of a program can be done on scalars."""
+    eqn: Any
     for eqn in program.eqns:
         name = eqn.primitive.name
         if any(math.prod(var.aval.shape) > LARGEST for var in eqn.outvars):
@@ -181,7 +182,7 @@ def _run(program: Jaxpr, constants: list[Any], inputs: list[Elements]) -> list[E
     return [read(atom) for atom in program.outvars]
 
 
-def _literal(atom: Literal) -> Elements:
+def _literal(atom: Any) -> Elements:
     if np.ndim(atom.val) == 0 and jnp.issubdtype(atom.aval.dtype, jnp.floating) and atom.val == 0:
         return np.full((), _ZERO, object)
     return _split(jnp.asarray(atom.val, atom.aval.dtype))

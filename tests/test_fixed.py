@@ -203,3 +203,22 @@ def test_blocks_fit(max_steps, stride):
     assert cut.length % cut.every == 0
     if stride is not None:
         assert cut.every * cut.keep == stride
+
+
+def test_few_numbers_lie_run_by_run_innermost():
+    def make(rate):
+        return gdjax.Run(rosenbrock, jnp.array([-1.0, 1.5]), optax.adam(rate), stop=None, max_steps=50)
+
+    solve = jax.jit(jax.vmap(lambda rate: make(rate).solve().params))
+    assert "f32[64,2]{0,1}" in solve.lower(jnp.linspace(1e-3, 1e-2, 64)).compile().as_text()
+
+
+def test_forward_and_reverse_mode_agree_under_vmap():
+    def end(rate):
+        run = gdjax.Run(rosenbrock, jnp.array([-1.0, 1.5]), optax.sgd(rate), stop=None, max_steps=30)
+        return run.solve().value
+
+    rates = jnp.array([1e-4, 1e-3])
+    reverse = jax.vmap(jax.grad(end))(rates)
+    forward = jax.vmap(lambda rate: jax.jvp(end, (rate,), (1.0,))[1])(rates)
+    np.testing.assert_allclose(reverse, forward, rtol=1e-4)

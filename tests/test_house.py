@@ -22,6 +22,7 @@ LAYERS = [
     {"checks", "trees"},
     {
         "distributions",
+        "layouts",
         "linalg",
         "objectives",
         "precision",

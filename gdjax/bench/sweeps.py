@@ -1,9 +1,10 @@
 """Sweeps beside what one would write by hand: ``python -m gdjax.bench sweeps``.
 
 Three cases (learning rates x seeds), each run in the same process and turn by turn: `gdjax.sweep`, one flat
-``vmap`` of a bare optax loop (no status, no answer, nothing checked), a Python loop of compiled bare
-runs, and PyTorch where it is installed. Same data, same mini-batches (PyTorch draws its own), and the
-same results, which is checked.
+``vmap`` of a bare optax loop (no status, no answer, nothing checked; with mini-batches also once with value
+and gradient over all data at the end, as a result has them), a Python loop of compiled bare runs, and
+PyTorch where it is installed. Same data, same mini-batches (PyTorch draws its own), and the same
+results, which is checked.
 """
 
 import argparse
@@ -188,6 +189,11 @@ def _ways(case: Case) -> dict[str, tuple[int, Callable[[], Any]]]:
         "flat vmap": (case.runs, lambda: jax.block_until_ready(flat(*lanes))),
         "loop of compiled runs": (len(points), lambda: [jax.block_until_ready(single(*p)) for p in points]),
     }
+    if _draws(case):  # what a result says: value and residual over all data
+        over_all = jax.jit(
+            jax.vmap(lambda *p: optax.tree.norm(jax.value_and_grad(case.objective.full)(bare(*p))))
+        )
+        ways["the same, evaluated"] = (case.runs, lambda: jax.block_until_ready(over_all(*lanes)))
     if sweeps_torch.torch is not None:
         ways["PyTorch loop"] = (1, lambda: case.torch(float(case.rates[len(case.rates) // 2]), 0))
     return ways

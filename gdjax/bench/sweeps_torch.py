@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 
 try:
-    import torch
+    import torch as _torch
 except ImportError:
-    torch = None
+    _torch = None
+
+torch: Any = _torch
 
 __all__ = ["logistic", "mlp", "rosenbrock", "torch"]
 

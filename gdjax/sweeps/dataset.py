@@ -26,12 +26,13 @@ def _version(package: str) -> str:
 
 def attributes() -> dict[str, Any]:
     """What one needs to know to run it again."""
+    config: Any = jax.config
     packages = {name: _version(name) for name in ("gdjax", "jax", "jaxlib", "optax", "numpy")}
     return packages | {
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
-        "x64": int(jax.config.jax_enable_x64),
+        "x64": int(config.jax_enable_x64),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

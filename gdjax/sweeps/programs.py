@@ -79,7 +79,8 @@ def _outputs(outcome: Any, params: bool, strides: dict[str, int]) -> dict[str, j
                 f"sweep: record names a trace {taken[0]!r}, which is a result's name; "
                 f"call it {taken[0] + 's'!r}"
             )
-        strides.update(dict.fromkeys(trace, outcome.record.stride))
+        stride = 1 if outcome.record is None else outcome.record.stride
+        strides.update(dict.fromkeys(trace, stride))
         found |= trace
     if params:
         found |= _named(result.params, "params", "params.")
@@ -170,7 +171,7 @@ def _key(value: Any) -> Any:
 
 def _settings() -> tuple[Any, ...]:
     """The settings of JAX that change what a program computes."""
-    config = jax.config
+    config: Any = jax.config
     return (
         config.jax_enable_x64,
         config.jax_default_matmul_precision,

@@ -1,0 +1,50 @@
+"""Where the numbers of many runs lie in memory."""
+
+from typing import Any
+
+import jax
+from jax.custom_batching import custom_vmap
+from jax.experimental.layout import Layout, with_layout_constraint
+
+__all__ = ["runs_last"]
+
+LARGEST = 8
+"""The most elements for which the runs are laid out innermost."""
+
+
+def _laid_out(array: jax.Array, batches: int) -> jax.Array:
+    @custom_vmap
+    def identity(array):
+        if batches != 1:
+            return array
+        return with_layout_constraint(array, Layout((*range(1, array.ndim), 0)))
+
+    @identity.def_vmap
+    def _(size, batched, array):
+        del size, batched
+        return _laid_out(array, batches + 1), True
+
+    return identity(array)
+
+
+@jax.custom_jvp
+def _runs_last(array: jax.Array) -> jax.Array:
+    return _laid_out(array, 0)
+
+
+@_runs_last.defjvp
+def _(primals, tangents):
+    return _runs_last(*primals), tangents[0]
+
+
+def runs_last(tree: Any) -> Any:
+    """The same numbers; under one ``vmap``, arrays of a few elements lie element by element, not run by run.
+
+    Compiled loops then go along the many runs and not along the few elements of each.
+    """
+
+    def one(leaf):
+        small = leaf.ndim and 1 < leaf.size <= LARGEST
+        return _runs_last(leaf) if small else leaf
+
+    return jax.tree.map(one, tree)
