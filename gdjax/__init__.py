@@ -2,17 +2,20 @@
 
 from typing import TYPE_CHECKING, Any
 
-from gdjax import objectives, problems, schedules, stopping, types
+from gdjax import objectives, parts, problems, schedules, stopping, types
 from gdjax.driver import Run, RunState, minimize
 from gdjax.objectives import Composite, Objective, finite_sum, least_squares
 from gdjax.optimizers.adaptive import adagrad, adam, adamw, eps_inside, eps_outside, rmsprop
 from gdjax.optimizers.clipping import clip_by_global_norm, clip_by_norm
+from gdjax.optimizers.cubic import cubic_newton
 from gdjax.optimizers.first_order import gradient_descent, momentum, nesterov
 from gdjax.optimizers.kronecker import shampoo, soap
 from gdjax.optimizers.least_squares import covariance, gauss_newton, levenberg_marquardt
 from gdjax.optimizers.natural import natural_gradient
+from gdjax.optimizers.newton import newton, newton_cg
 from gdjax.optimizers.saddles import perturbed
 from gdjax.optimizers.trust_region import trust_region
+from gdjax.parts import masked, partition
 from gdjax.precision import at_least_float32, master_copy
 from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain

@@ -18,6 +18,7 @@ from gdjax.linalg.subproblems import Move, norm
 from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
 
 __all__ = [
+    "ACCEPT",
     "Base",
     "Judgement",
     "capped",
@@ -31,7 +32,7 @@ __all__ = [
     "start",
 ]
 
-_ACCEPT = 1e-4
+ACCEPT = 1e-4
 _PATIENCE = 12
 
 
@@ -65,6 +66,7 @@ class Judgement(NamedTuple):
       fresh: whether it *is* the base, shown for the first time or on new data: taken without a test.
       ratio: gain seen over gain foretold; -inf where the trial is not finite.
       length: the 2-norm of the step that was taken.
+      along: the share of the step proposed that was taken: one, but for transformations behind.
       shrink: the factor in [0.1, 0.5] by which interpolation would shorten the step.
       drowned: whether the foretold gain is below what the value can resolve.
     """
@@ -73,6 +75,7 @@ class Judgement(NamedTuple):
     fresh: Scalar
     ratio: Scalar
     length: Scalar
+    along: Scalar
     shrink: Scalar
     drowned: Scalar
 
@@ -121,8 +124,8 @@ def judge(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Judgement
     # Conn, Gould, Toint (2000), section 17.1, serves a slope of zero too.
     shrink = 0.75 * slope / (0.75 * slope - 0.25 * predicted + gain)
     shrink = jnp.where(finite & (shrink > 0), jnp.clip(shrink, 0.1, 0.5), jnp.where(finite, 0.5, 0.1))
-    accept = fresh | (ratio >= _ACCEPT)
-    return Judgement(accept, fresh, ratio, norm(s), shrink, drowned & ~fresh)
+    accept = fresh | (ratio >= ACCEPT)
+    return Judgement(accept, fresh, ratio, norm(s), along, shrink, drowned & ~fresh)
 
 
 def move_to(base: Base, judged: Judgement, params: Params, value: Scalar, grad: jax.Array) -> Base:

@@ -20,7 +20,19 @@ import jax.numpy as jnp
 
 from gdjax.types import Scalar
 
-__all__ = ["Move", "Subproblem", "cauchy", "dogleg", "exact", "norm", "steihaug", "two_dimensional"]
+__all__ = [
+    "Eigen",
+    "Move",
+    "Subproblem",
+    "cauchy",
+    "cubic_step",
+    "dogleg",
+    "eigen",
+    "exact",
+    "norm",
+    "steihaug",
+    "two_dimensional",
+]
 
 Product = Callable[[jax.Array], jax.Array]
 
@@ -79,7 +91,7 @@ def _safe(divisor: jax.Array) -> jax.Array:
 # --- exact -------------------------------------------------------------------------------------------------
 
 
-class _Eigen(NamedTuple):
+class Eigen(NamedTuple):
     """Eigenvalues, each with the rounding that it carries, and eigenvectors."""
 
     values: jax.Array
@@ -89,14 +101,18 @@ class _Eigen(NamedTuple):
 
 def _eigen(dense, product):
     del product
-    matrix = dense()
+    return eigen(dense())
+
+
+def eigen(matrix: jax.Array) -> Eigen:
+    """The eigendecomposition of the symmetric part; of zero where the matrix is not finite."""
     matrix = jnp.where(jnp.all(jnp.isfinite(matrix)), 0.5 * (matrix + matrix.T), 0)
     values, vectors = jnp.linalg.eigh(matrix)
     # A change of each entry by its own rounding moves an eigenvalue by at most |v|^T |B| |v| eps: a graded
     # matrix shows its small eigenvalues well, a rotated one does not.
     size = jnp.abs(vectors)
     rounding = 4 * jnp.finfo(values.dtype).eps * jnp.sum(size * (jnp.abs(matrix) @ size), 0)
-    return _Eigen(values, vectors, rounding)
+    return Eigen(values, vectors, rounding)
 
 
 def _eigen_form(factors, product, v):
@@ -132,7 +148,7 @@ def _secular_root(a: jax.Array, gaps: jax.Array, low: Scalar, radius: Scalar) ->
     return jax.lax.fori_loop(0, _SECULAR_STEPS, body, (low, high, start))[2]
 
 
-def _more_sorensen(factors: _Eigen, product: Product, grad: jax.Array, radius: Scalar) -> Move:
+def _more_sorensen(factors: Eigen, product: Product, grad: jax.Array, radius: Scalar) -> Move:
     del product
     values, vectors, rounding = factors
     n, eps = values.size, jnp.finfo(values.dtype).eps
@@ -160,6 +176,36 @@ def _more_sorensen(factors: _Eigen, product: Product, grad: jax.Array, radius: S
     boundary = jnp.where(size > radius, boundary * (radius / _safe(size)), boundary)
     p = jnp.where(interior, newton, boundary)
     return Move(vectors @ p, jnp.sum(a * p), jnp.sum(values * p * p), scale)
+
+
+def cubic_step(factors: Eigen, grad: jax.Array, weight: Scalar) -> Move:
+    r"""The global minimizer of :math:`g^T p + \tfrac12 p^T B p + \tfrac\sigma3 \lVert p \rVert^3`.
+
+    It is the trust-region step whose shift is :math:`\mu = \sigma \lVert p \rVert`, so that bisection over
+    the logarithm of its length finds it; with ``bend`` that of the quadratic part.
+
+    Reference:
+      Cartis, Gould, Toint, Math. Programming 127 (2011), theorem 3.1.
+    """
+    values, vectors, rounding = factors
+    a = vectors.T @ grad
+    lowest = jnp.min(jnp.where(jnp.abs(values) <= rounding, rounding, values))
+    size = norm(a)
+    # With mu = sigma |p|: the length is at least what the lowest eigenvalue asks for, and at most where
+    # sigma L^2 exceeds the gradient and the negative curvature together.
+    least = jnp.maximum(-lowest, 0) / weight
+    high = least + jnp.sqrt(size / weight) + jnp.finfo(grad.dtype).tiny
+
+    def body(_, bracket):
+        low, high = bracket
+        middle = jnp.where(low > 1e-3 * high, 0.5 * (low + high), jnp.sqrt(low) * jnp.sqrt(high))
+        middle = jnp.where(low == 0, 1e-3 * high, middle)
+        d = values + weight * middle
+        long = ~(norm(a / jnp.where(d > 0, d, jnp.inf)) <= middle) | jnp.any(d < 0)
+        return jnp.where(long, middle, low), jnp.where(long, high, middle)
+
+    _, length = jax.lax.fori_loop(0, 60, body, (least, high))
+    return _more_sorensen(factors, None, grad, length)
 
 
 exact = Subproblem(_eigen, _more_sorensen, _eigen_form)
@@ -210,11 +256,11 @@ Reference: Nocedal and Wright (2006), equations 4.11 and 4.12.
 """
 
 
-def _eigen_product(factors: _Eigen, v: jax.Array) -> jax.Array:
+def _eigen_product(factors: Eigen, v: jax.Array) -> jax.Array:
     return factors.vectors @ (factors.values * (factors.vectors.T @ v))
 
 
-def _convex_newton(factors: _Eigen, grad: jax.Array) -> jax.Array:
+def _convex_newton(factors: Eigen, grad: jax.Array) -> jax.Array:
     r"""The Newton step of :math:`|B|`, its eigenvalues at least a rounding error."""
     size = jnp.maximum(jnp.abs(factors.values), factors.rounding)
     return -factors.vectors @ ((factors.vectors.T @ grad) / _safe(size))

@@ -19,7 +19,7 @@ from jax.tree_util import Partial
 from gdjax import checks, trees, trials
 from gdjax.linalg.jacobians import Spectrum, require_composite, rows_at, spectrum
 from gdjax.linalg.subproblems import Move, norm
-from gdjax.linesearch import Direction, Search, backtracking, descend
+from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.trials import Base, Judgement
 from gdjax.types import Answer, Params, Scalar, Transformation
 
@@ -92,8 +92,9 @@ def _region_first(factor, found, size):
 
 def _region_next(numbers, judged):
     radius = numbers[0]
-    good = (judged.ratio >= 0.75) & (judged.length >= 0.9 * radius)
-    grown = jnp.where(good, jnp.maximum(radius, 2 * judged.length), radius)
+    reach = judged.length / judged.along
+    good = (judged.ratio >= 0.75) & (reach >= 0.9 * radius)
+    grown = jnp.where(good, jnp.maximum(radius, 2 * reach), radius)
     radius = trials.capped(jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, grown))
     return jnp.stack([radius, radius])
 
@@ -298,16 +299,17 @@ def _no_memory(params, x):
 
 
 def _direction(memory, move):
-    params, updates, _, extra, here = move.context
+    params, _, _, extra = move.given
     value_fn = extra.get("value_fn")
     checks.require("gauss_newton", value_fn=value_fn)
     composite = require_composite(value_fn, "gauss_newton")
-    del updates
-    _, back = trials.flat(params)
+    dtype = move.grad.dtype
     step = jax.lax.cond(
-        move.moved, lambda: _rows_step(composite, back(here), here.dtype), lambda: jnp.zeros_like(here)
+        move.accepted,
+        lambda: _rows_step(composite, params, dtype),
+        lambda: jnp.zeros_like(move.grad),
     )
-    return step, memory, 1.0
+    return step, memory
 
 
 def _plain(updates, state, params=None, *, value_fn=None, **extra):
@@ -348,7 +350,7 @@ def gauss_newton(step: Any = None) -> Transformation:
     """
     step = backtracking() if step is None else step
     if isinstance(step, Search):
-        return descend(Direction(_no_memory, _direction), step)
+        return descend(Direction(_no_memory, _direction, unit_step), step)
     plain = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), _plain)
     return optax.chain(plain, optax.scale_by_learning_rate(step, flip_sign=False))
 

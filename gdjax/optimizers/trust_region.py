@@ -69,8 +69,9 @@ def _first_radius(given, x, grad, form):
 
 def _next_radius(radius, judged):
     """Conn, Gould, Toint (2000), section 17.1, without a largest radius."""
-    grown = jnp.maximum(radius, 2 * judged.length)
-    good = (judged.ratio >= 0.75) & (judged.length >= 0.9 * radius)
+    reach = judged.length / judged.along
+    grown = jnp.maximum(radius, 2 * reach)
+    good = (judged.ratio >= 0.75) & (reach >= 0.9 * radius)
     return jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, jnp.where(good, grown, radius))
 
 

@@ -1,0 +1,226 @@
+r"""Newton's method: exact with dense second derivatives, or truncated with products alone.
+
+.. math:: p_k = -\tilde B_k^{-1} g_k, \qquad x_{k+1} = x_k + \alpha_k p_k
+
+with :math:`\tilde B_k` the Hessian made positive definite. The length :math:`\alpha_k` comes from a line
+search (the default), a rate or a schedule.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+
+from gdjax import checks, derivatives, linalg, trees, trials
+from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
+from gdjax.types import Curvature, Operator, Scalar, Transformation
+
+__all__ = ["Forcing", "absolute", "damped", "newton", "newton_cg", "shifted"]
+
+
+def _absolute(floor, matrix, grad):
+    return -linalg.eigh_solve(matrix, grad, floor=floor).solution
+
+
+def absolute(floor: Any = None) -> Any:
+    r"""Eigenvalues replaced by :math:`\max(|\lambda|, \delta)`: saddle-free Newton.
+
+    Args:
+      floor: :math:`\delta > 0`; by default :math:`\sqrt\epsilon \max|\lambda|`.
+
+    Reference:
+      Dauphin et al., Identifying and attacking the saddle point problem, NeurIPS 2014, algorithm 1.
+    """
+    return Partial(_absolute, floor)
+
+
+def _shifted(margin, matrix, grad):
+    return -linalg.shifted_cholesky(matrix, margin=margin).solve(grad)
+
+
+def shifted(margin: Any = 1e-3) -> Any:
+    r"""The least tried multiple of the identity is added that lets Cholesky's factorization succeed.
+
+    Args:
+      margin: the first shift over :math:`\lVert B \rVert_\infty`, positive.
+
+    Reference:
+      Nocedal and Wright (2006), algorithm 3.3.
+    """
+    return Partial(_shifted, margin)
+
+
+def _damped(amount, matrix, grad):
+    return -jnp.linalg.solve(matrix + amount * jnp.eye(grad.size, dtype=grad.dtype), grad)
+
+
+def damped(amount: Any = 0.0) -> Any:
+    r"""The matrix plus :math:`\lambda I`, and nothing else: with 0 the pure method, drawn to saddles as to
+    minima.
+
+    Args:
+      amount: :math:`\lambda \ge 0`.
+    """
+    return Partial(_damped, amount)
+
+
+def _dense_direction(solve, memory, operator: Operator, grad):
+    return solve(operator.dense(), grad), memory
+
+
+class Forcing(NamedTuple):
+    """The relative residual to which a system was solved, and the gradient's norm there."""
+
+    tolerance: Scalar
+    size: Scalar
+
+
+_GAMMA, _POWER, _LOOSEST = 0.9, 1.618, 0.5
+
+
+def _truncated_direction(max_products, memory: Forcing, operator: Operator, grad):
+    """Eisenstat and Walker's second choice, with its safeguard."""
+    size = trials.norm(grad)
+    tolerance = _GAMMA * (size / memory.size) ** _POWER
+    kept = _GAMMA * memory.tolerance**_POWER
+    tolerance = jnp.where(kept > 0.1, jnp.maximum(tolerance, kept), tolerance)
+    tolerance = jnp.where(jnp.isfinite(tolerance), jnp.minimum(tolerance, _LOOSEST), _LOOSEST)
+    found = linalg.steihaug(operator.product, grad, jnp.inf, tolerance=tolerance, max_steps=max_products)
+    return found.step, Forcing(tolerance.astype(size.dtype), size)
+
+
+def _nothing(x):
+    del x
+    return ()
+
+
+def _forcing(x):
+    return Forcing(jnp.asarray(_LOOSEST, x.dtype), jnp.zeros((), x.dtype))
+
+
+def _downhill(step, grad):
+    """The step, or steepest descent where there is none."""
+    found = jnp.all(jnp.isfinite(step)) & jnp.any(step != 0)
+    return jnp.where(found, step, -grad)
+
+
+def _direction_init(parts, params, x):
+    del params
+    return parts[0](x)
+
+
+def _direction_update(parts, memory, move):
+    _, fresh, curvature = parts
+    params, _, _, extra = move.given
+    value_fn = extra.get("value_fn")
+    checks.require("newton", value_fn=value_fn)
+    operator = trials.operator_at(curvature, value_fn, params)
+    return jax.lax.cond(
+        move.accepted,
+        lambda: fresh(memory, operator, move.grad),
+        lambda: (jnp.zeros_like(move.grad), memory),
+    )
+
+
+class NewtonState(NamedTuple):
+    """State of the methods that take every step.
+
+    Attributes:
+      memory: a `Forcing`, or an empty tuple.
+    """
+
+    memory: Any
+
+
+def _plain_init(parts, params):
+    return NewtonState(parts[0](trials.flat(params)[0]))
+
+
+def _plain_update(parts, updates, state, params=None, *, value_fn=None, **extra):
+    del extra
+    checks.require("newton", params=params, value_fn=value_fn)
+    _, fresh, curvature = parts
+    grad, back = trials.flat(updates)
+    step, memory = fresh(state.memory, trials.operator_at(curvature, value_fn, params), grad)
+    return back(_downhill(step, grad)), NewtonState(memory)
+
+
+def _method(begin, fresh, curvature, step) -> Transformation:
+    parts = trees.callables_as_trees((begin, fresh, curvature))
+    step = backtracking() if step is None else step
+    if isinstance(step, Search):
+        init, update = Partial(_direction_init, parts), Partial(_direction_update, parts)
+        return descend(Direction(init, update, unit_step), step)
+    plain = optax.GradientTransformationExtraArgs(Partial(_plain_init, parts), Partial(_plain_update, parts))
+    return optax.chain(plain, optax.scale_by_learning_rate(step, flip_sign=False))
+
+
+def newton(
+    step: Any = None,
+    *,
+    curvature: Curvature = derivatives.hessian,
+    solve: Any = None,
+) -> Transformation:
+    r"""Newton's method with a dense matrix.
+
+    Cost an accepted step: the matrix (as n products) and :math:`O(n^3)` for its factors. Choose it for up to
+    some hundreds of parameters; with a rate it needs no judgement of values, and suits mini-batches and parts
+    of a model: ``gdjax.partition({"head": gdjax.newton(1.0), "body": optax.adam(1e-3)}, labels)``.
+
+    Args:
+      step: a line search of `gdjax.linesearch`, by default ``backtracking()``; or a rate, a number or a
+        schedule, which takes every step.
+      curvature: of `gdjax.derivatives`, the Hessian by default.
+      solve: ``(matrix, grad) -> step``: `absolute` (the default), `shifted` or `damped` of this module,
+        called.
+
+    Raises:
+      TypeError: without ``params`` and ``value_fn`` in ``update``.
+
+    Reference:
+      Nocedal and Wright (2006), section 3.4.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> run = gdjax.minimize(lambda x: jnp.sum((x - 3.0) ** 2), jnp.zeros(2), gdjax.newton())
+      >>> run.params.tolist(), int(run.steps)
+      ([3.0, 3.0], 1)
+    """
+    solve = absolute() if solve is None else solve
+    return _method(_nothing, Partial(_dense_direction, trees.callables_as_trees(solve)), curvature, step)
+
+
+def newton_cg(
+    step: Any = None,
+    *,
+    curvature: Curvature = derivatives.hessian,
+    max_products: Any = None,
+) -> Transformation:
+    r"""Truncated Newton: the system is solved by conjugate gradients, as exactly as it pays.
+
+    Stops the inner iteration at :math:`\lVert B p + g \rVert \le \eta_k \lVert g \rVert` with
+    :math:`\eta_k = 0.9 (\lVert g_k \rVert / \lVert g_{k-1} \rVert)^{1.618}`, at most 0.5, or where curvature
+    is not positive. Matrix-free: O(n) memory, a product costs about two gradients. Choose it for many
+    parameters.
+
+    Args:
+      step: as in `newton`.
+      curvature: of `gdjax.derivatives`, the Hessian by default.
+      max_products: the most products a step; the number of parameters by default.
+
+    Raises:
+      TypeError: without ``params`` and ``value_fn`` in ``update``.
+
+    Reference:
+      Eisenstat and Walker, Choosing the forcing terms in an inexact Newton method, SIAM J. Sci. Comput. 17
+      (1996), choice 2; Nocedal and Wright (2006), algorithm 7.1.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> run = gdjax.minimize(lambda x: jnp.sum(jnp.cosh(x - 1.0)), jnp.zeros(3), gdjax.newton_cg())
+      >>> run.params.round(3).tolist()
+      [1.0, 1.0, 1.0]
+    """
+    return _method(_forcing, Partial(_truncated_direction, max_products), curvature, step)
