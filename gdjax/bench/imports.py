@@ -47,6 +47,11 @@ def ratio(statement: str = "import gdjax", repeats: int = 15) -> tuple[float, fl
 
 
 def main() -> None:
+    """Prints the seconds of both imports and their ratio.
+
+    Example:
+      python -m gdjax.bench imports --repeats 15
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
