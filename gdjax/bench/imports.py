@@ -4,6 +4,7 @@ import argparse
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 
 __all__ = ["import_seconds", "main", "ratio"]
 
@@ -46,21 +47,13 @@ def ratio(statement: str = "import gdjax", repeats: int = 15) -> tuple[float, fl
     return statistics.median(quotients), statistics.median(ours), statistics.median(ground)
 
 
-def main() -> None:
-    """Prints the seconds of both imports and their ratio.
-
-    Example:
-      python -m gdjax.bench imports --repeats 15
-    """
+def main(argv: Sequence[str]) -> None:
+    """Prints the seconds of both imports and their ratio: ``python -m gdjax.bench imports --repeats 15``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     import_seconds("import gdjax")  # the first compiles bytecode
     quotient, ours, ground = ratio(repeats=arguments.repeats)
     print(f"import gdjax       {ours:.3f} s")
     print(f"{GROUND}  {ground:.3f} s")
     print(f"ratio              {quotient:.3f}  (median of {arguments.repeats} pairs)")
-
-
-if __name__ == "__main__":
-    main()
