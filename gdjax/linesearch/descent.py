@@ -192,7 +192,8 @@ def _aim(direction, search, state, move, residual, value, size, bracket):
     p = jnp.where(bad, steepest, asked)
     slope = jnp.where(bad, -residual * residual * down, slope)
     length = jnp.where(bad, residual * down, length)
-    step = direction.first_step(move.along, bracket.points[0, 2], slope)
+    before = bracket.points[0, 2]
+    step = jnp.where(bad, carried_gain(move.along, before, slope), direction.first_step(move.along, before, slope))
     step = jnp.minimum(jnp.where(move.failed, 1, step), _LONGEST * jnp.maximum(1, size) / length)
     start = search.init(value, slope, step)._replace(trials=-bad.astype(jnp.int32))
     return p, trees.keep_types(memory, state.memory), trees.keep_types(start, bracket)
@@ -231,7 +232,7 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
     over = idle >= _PATIENCE
     curvature = jnp.sqrt(yy / ss).astype(f.dtype)
-    status = _status(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend), f)
+    status = _status(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend), jnp.fmin(f, fhere))
     bend = jnp.where(move.paired, jnp.maximum(curvature, bend), bend)
     best = jnp.stack([jnp.minimum(lowest, fhere), jnp.where(progress, residual, mark), bend])
     proposal = jnp.where(over, here, proposal)
@@ -243,7 +244,8 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
 
 def _status(over, drowned, f):
     status = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, Status.STALLED), Status.RUNNING)
-    return jnp.where(f == -jnp.inf, Status.UNBOUNDED, status).astype(jnp.int8)
+    bottom = -(float(jnp.finfo(f.dtype).max) ** 0.75)
+    return jnp.where(f < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
 
 
 def descend(direction: Direction, search: Search) -> Transformation:

@@ -1,51 +1,129 @@
-"""L-BFGS."""
-from typing import Any, NamedTuple
-import jax, jax.numpy as jnp
+r"""Limited-memory BFGS: the last few pairs instead of a matrix."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
 from jax.tree_util import Partial
-from gdjax.linesearch import Direction, descend, strong_wolfe
+
+from gdjax.linesearch import Direction, Move, Search, descend, strong_wolfe, unit_step
+from gdjax.types import Scalar, Transformation
+
+__all__ = ["PairMemory", "lbfgs"]
+
 
 class PairMemory(NamedTuple):
-    steps: Any
-    changes: Any
-    inverse: Any   # R^{-1}
-    diagonal: Any
-    scale: Any
+    r"""The last m pairs, oldest first; rows of zeros where there are fewer.
 
-class _Init(NamedTuple):
+    Attributes:
+      steps: the :math:`s_i`, shape ``(m, n)``.
+      changes: the :math:`y_i`, shape ``(m, n)``.
+      inverse: :math:`R^{-1}` with :math:`R_{ij} = s_i^T y_j` for :math:`i \le j`, upper triangular, shape ``(m, m)``.
+      scale: :math:`\gamma = s_m^T y_m / y_m^T y_m`; zero while there is no pair.
+    """
+
+    steps: jax.Array
+    changes: jax.Array
+    inverse: jax.Array
+    scale: Scalar
+
+
+class _Empty(NamedTuple):
     memory: int
-    def __call__(self, x):
+
+    def __call__(self, params, x):
+        del params
         m = self.memory
-        z = jnp.zeros((m, x.size), x.dtype)
-        return PairMemory(z, z, jnp.zeros((m, m), x.dtype), jnp.zeros((m,), x.dtype), jnp.zeros((), x.dtype))
+        rows, square = jnp.zeros((m, x.size), x.dtype), jnp.zeros((m, m), x.dtype)
+        return PairMemory(rows, rows, square, jnp.zeros((), x.dtype))
+
 
 def _push(rows, new):
     return jnp.concatenate([rows[1:], new[None]])
 
-def _update(memory, move):
-    g, s, y = move.grad, move.step, move.change
-    sy, yy, ss = jnp.sum(s*y), jnp.sum(y*y), jnp.sum(s*s)
-    eps = jnp.finfo(g.dtype).eps
-    good = move.paired & (sy > eps*jnp.sqrt(ss)*jnp.sqrt(yy)) & jnp.isfinite(yy)
-    keep = jnp.where(move.restart, 0, 1).astype(g.dtype)
-    old = jax.tree.map(lambda a: jnp.where(move.restart, 0, a), memory)
-    S, Y = _push(old.steps, s), _push(old.changes, y)
-    m = S.shape[0]
-    safe = jnp.where(good, sy, 1)
-    T = old.inverse[1:, 1:]
-    c = old.steps[1:] @ y
-    T = jnp.block([[T, -(T @ c)[:, None]/safe], [jnp.zeros((1, m-1), g.dtype), jnp.full((1,1), 1/safe)]])
-    D = jnp.concatenate([old.diagonal[1:], sy[None]])
-    new = PairMemory(S, Y, T, D, jnp.where(good, sy/yy, 0))
-    new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
-    fresh = new.scale == 0
-    scale = jnp.where(fresh, 1, new.scale)
-    u = new.inverse @ (new.steps @ g)
-    q = g - u @ new.changes
-    w = new.inverse.T @ (new.diagonal*u - scale*(new.changes @ q))
-    p = -(scale*q + w @ new.steps)
-    gn = jnp.sqrt(jnp.sum(g*g))
-    guess = jnp.where(fresh, jnp.minimum(1., 1/gn), 1.)
-    return p, jax.tree.map(lambda a, b: jnp.where(move.moved, a, b), new, memory), guess
 
-def lbfgs(memory=10, search=None):
-    return descend(Direction(Partial(_Init(memory)), Partial(_update)), strong_wolfe() if search is None else search)
+def _with_pair(memory, s, y, sy, yy):
+    """Drops the oldest pair. The inverse of a triangular matrix bordered by a column needs no solve."""
+    steps, changes = _push(memory.steps, s), _push(memory.changes, y)
+    m = steps.shape[0]
+    column = steps @ y  # the last column of R; its last entry is sy
+    shifted = jnp.pad(memory.inverse[1:, 1:], (0, 1))
+    border = (jnp.eye(m, dtype=s.dtype)[-1] - shifted @ column) / sy
+    inverse = jnp.concatenate([shifted[:, :-1], border[:, None]], axis=1)
+    return PairMemory(steps, changes, inverse, sy / yy)
+
+
+def _times_gradient(memory, g):
+    r"""The product :math:`H g` in compact form, with the work of the two-loop recursion and no loop."""
+    inverse = memory.inverse
+    diagonal = jnp.diagonal(inverse)
+    curvature = jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 0)
+    u = inverse @ (memory.steps @ g)
+    q = g - u @ memory.changes
+    w = (curvature * u - memory.scale * (memory.changes @ q)) @ inverse
+    return memory.scale * q + w @ memory.steps
+
+
+def _update(damping, memory, move: Move):
+    g, s, y = move.grad, move.step, move.change
+    ss, yy = move.squares
+    sy = jnp.sum(s * y)
+    if damping is not None:
+        along, sg = move.along.astype(g.dtype), jnp.sum(s * g)
+        theta = damping(sy, along * (sy - sg))  # B s = -a (g - y)
+        y = theta * y - (1 - theta) * along * (g - y)
+        sy, yy = jnp.sum(s * y), jnp.sum(y * y)
+    eps = jnp.finfo(g.dtype).eps
+    good = move.paired & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & jnp.isfinite(sy / yy) & jnp.isfinite(1 / sy)
+    old = jax.tree.map(lambda leaf: jnp.where(move.failed, 0, leaf), memory)
+    new = _with_pair(old, jnp.where(good, s, 0), jnp.where(good, y, 0), jnp.where(good, sy, 1), jnp.where(good, yy, 1))
+    new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+    return -_times_gradient(new, g), new
+
+
+def lbfgs(
+    memory: int = 10,
+    search: Search | None = None,
+    *,
+    damping: Callable[[Scalar, Scalar], Scalar] | None = None,
+) -> Transformation:
+    r"""L-BFGS in compact form, with a flat strong Wolfe search.
+
+    .. math::
+
+        u = R^{-1} S g, \quad q = g - Y^T u, \quad w = R^{-T}(D u - \gamma Y q), \quad p = -(\gamma q + S^T w)
+
+    with the rows of :math:`S, Y` the last :math:`m` steps and gradient changes, :math:`R` the upper triangle and
+    :math:`D` the diagonal of :math:`S Y^T`, and :math:`\gamma = s_m^T y_m / y_m^T y_m`. This is the product of the two-loop
+    recursion, as matrix products.
+
+    A step costs one evaluation and five products with ``(m, n)`` arrays; memory is :math:`2 m n` and a few vectors.
+    Choose it where an n x n matrix is too large, from some hundred parameters on; `bfgs` needs fewer steps
+    where it fits.
+
+    Args:
+      memory: how many pairs to keep, a Python integer of at least 1.
+      search: how far to go along the direction; `strong_wolfe` by default.
+      damping: what to do with pairs of small or negative curvature: None skips them,
+        `powell_damping` bends them.
+
+    Raises:
+      ValueError: if ``memory`` is below 1.
+
+    Reference:
+      Byrd, Nocedal, Schnabel, Representations of quasi-Newton matrices and their use in limited memory
+      methods, Math. Programming 63, 1994, equation 3.1; Nocedal and Wright, algorithm 7.4 and equation 7.20.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = lambda x: jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+      >>> run = gdjax.minimize(f, jnp.zeros(10), gdjax.lbfgs(memory=5))
+      >>> gdjax.Status(int(run.status)).name
+      'CONVERGED'
+    """
+    if isinstance(memory, bool) or not hasattr(memory, "__index__") or memory < 1:
+        raise ValueError(f"lbfgs: memory must be an integer of at least 1, got {memory!r}")
+    damping = None if damping is None else Partial(damping)
+    direction = Direction(Partial(_Empty(int(memory))), Partial(_update, damping), Partial(unit_step))
+    return descend(direction, strong_wolfe() if search is None else search)
