@@ -19,10 +19,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 
-from gdjax import trees
+from gdjax import jaxprs, trees
 from gdjax.types import Params, Scalar, ValueFn
 
 __all__ = ["detached", "minimizer"]
@@ -56,7 +55,7 @@ def detached(function: Callable, *arguments: Any) -> Any:
     """Calls ``function`` with no derivative passing in or out, by arguments or by what it closes over."""
     program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
     constants = [jax.lax.stop_gradient(c) for c in program.consts]
-    blocked = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, constants))
+    blocked = jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(program.jaxpr, constants))
     leaves = blocked(*jax.lax.stop_gradient(jax.tree.leaves(arguments)))
     return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
@@ -69,7 +68,7 @@ class _Program:
         self.jaxpr, self.constants = program.jaxpr, program.consts
 
     def __call__(self, constants: Any, *arguments: Any) -> Any:
-        return jaxpr_as_fun(ClosedJaxpr(self.jaxpr, constants))(*jax.tree.leaves(arguments))[0]
+        return jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(self.jaxpr, constants))(*jax.tree.leaves(arguments))[0]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

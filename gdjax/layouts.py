@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 from jax.custom_batching import custom_vmap
-from jax.experimental.layout import Layout, with_layout_constraint
 
 __all__ = ["runs_last"]
 
@@ -13,6 +12,8 @@ LARGEST = 8
 
 
 def _laid_out(array: jax.Array, batches: int) -> jax.Array:
+    from jax.experimental.layout import Layout, with_layout_constraint  # not cheap to import
+
     @custom_vmap
     def identity(array):
         if batches != 1:

@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from gdjax import jaxprs
 
 __all__ = ["forgotten", "only_overflows"]
 
@@ -28,11 +29,11 @@ _TOTAL = (
 _NESTED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
 
 
-def _inside(eqn: Any) -> Jaxpr | None:
+def _inside(eqn: Any) -> Any:
     """The program that an equation calls once, if it is such a call."""
     name = _NESTED.get(eqn.primitive.name)
     inner = None if name is None else eqn.params.get(name)
-    return inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+    return inner.jaxpr if isinstance(inner, jaxprs.ClosedJaxpr) else inner
 
 
 def _carries(eqn: Any, poisoned: list[bool]) -> bool:
@@ -47,12 +48,12 @@ def _carries(eqn: Any, poisoned: list[bool]) -> bool:
     return name in _ANY and any(poisoned)
 
 
-def _spread(program: Jaxpr, inputs: list[bool]) -> list[bool]:
+def _spread(program: Any, inputs: list[bool]) -> list[bool]:
     """Which outputs have a non-finite floating element whenever the marked inputs have one."""
     marked = dict(zip(program.invars, inputs, strict=True))
 
     def known(atom):
-        return not isinstance(atom, Literal) and marked.get(atom, False)
+        return not isinstance(atom, jaxprs.Literal) and marked.get(atom, False)
 
     eqn: Any
     for eqn in program.eqns:
@@ -95,7 +96,7 @@ def forgotten(step: Callable[[Any, Any], Any], given: Any, state: Any) -> tuple[
     return hidden, watched
 
 
-def _total(program: Jaxpr) -> bool:
+def _total(program: Any) -> bool:
     for eqn in program.eqns:
         inner = _inside(eqn)
         negative = eqn.primitive.name == "integer_pow" and eqn.params["y"] < 0

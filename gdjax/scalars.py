@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+
+from gdjax import jaxprs
 
 __all__ = ["value_and_grad"]
 
@@ -62,7 +63,7 @@ class _Element:
 _ZERO = _Element()
 
 
-def _fits(program: Jaxpr) -> bool:
+def _fits(program: Any) -> bool:
     """Whether all of a program can be done on scalars."""
     eqn: Any
     for eqn in program.eqns:
@@ -162,17 +163,17 @@ def _each(eqn: Any, operands: list[Elements]) -> Elements:
     return _map(scalar, *operands)
 
 
-def _run(program: Jaxpr, constants: list[Any], inputs: list[Elements]) -> list[Elements]:
+def _run(program: Any, constants: list[Any], inputs: list[Elements]) -> list[Elements]:
     known = dict(zip(program.constvars, map(_split, constants), strict=True))
     known.update(zip(program.invars, inputs, strict=True))
 
     def read(atom):
-        return _literal(atom) if isinstance(atom, Literal) else known[atom]
+        return _literal(atom) if isinstance(atom, jaxprs.Literal) else known[atom]
 
     for eqn in program.eqns:
         name, operands = eqn.primitive.name, [read(atom) for atom in eqn.invars]
         if name in _CALLS:
-            inner: ClosedJaxpr = eqn.params[_CALLS[name]]
+            inner = eqn.params[_CALLS[name]]
             outputs = _run(inner.jaxpr, inner.consts, operands)
         elif name in _MOVES:
             outputs = [_MOVES[name](eqn.params, *operands)]
@@ -207,7 +208,7 @@ def value_and_grad(function: Callable[[Any], jax.Array]) -> Callable[[Any], tupl
         program, shape = jax.make_jaxpr(plain, return_shape=True)(params)
         small = all(np.size(constant) <= LARGEST for constant in program.consts)
         if not small or not _fits(program.jaxpr):
-            outputs = jaxpr_as_fun(program)(*jax.tree.leaves(params))
+            outputs = jaxprs.jaxpr_as_fun(program)(*jax.tree.leaves(params))
         else:
             found = _run(program.jaxpr, program.consts, [_split(leaf) for leaf in jax.tree.leaves(params)])
             avals = [var.aval for var in program.jaxpr.outvars]

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "gdjax"
 # From the ground up. A room imports only from rooms on lines above its own; "gdjax" is the flat namespace.
 LAYERS = [
     {"types"},
-    {"checks", "trees"},
+    {"checks", "jaxprs", "trees"},
     {
         "distributions",
         "layouts",
