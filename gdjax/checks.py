@@ -9,9 +9,17 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from gdjax.types import Params, Transformation
+from gdjax.types import Params
 
-__all__ = ["concrete", "float_params", "require", "same_structure", "scalar_value", "transformation"]
+__all__ = [
+    "concrete",
+    "float_params",
+    "random_key",
+    "require",
+    "same_structure",
+    "scalar_value",
+    "transformation",
+]
 
 
 def float_params(params: Params, owner: str) -> Params:
@@ -66,6 +74,22 @@ def same_structure(found: Any, expected: Any, owner: str, name: str) -> None:
         raise ValueError(f"{owner}: {name} has the structure {found}, expected {expected}")
 
 
+def random_key(key: Any) -> Any:
+    """Returns ``key``, with an integer turned into the key of this seed."""
+    if key is None:
+        return None
+    try:
+        array = jnp.asarray(key)
+    except TypeError:
+        raise TypeError(f"key must be a JAX key or an integer, got a {type(key).__name__}") from None
+    if array.ndim == 0 and jnp.issubdtype(array.dtype, jnp.integer):
+        return jax.random.key(array)
+    legacy = array.dtype == jnp.uint32 and array.ndim == 1
+    if not (legacy or jnp.issubdtype(array.dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"key must be a JAX key or an integer, got {array.dtype} of shape {array.shape}")
+    return key
+
+
 def require(owner: str, **arguments: Any) -> None:
     """Raises where an extra argument that ``owner`` needs was not passed to ``update``."""
     missing = [name for name, given in arguments.items() if given is None]
@@ -106,7 +130,7 @@ def concrete(
             raise ValueError(f"{owner}: {name} must be {' and '.join(limits)}, got {value}")
 
 
-def transformation(optimizer: Any) -> Transformation:
+def transformation(optimizer: Any) -> optax.GradientTransformation:
     """Returns ``optimizer`` if it is a gradient transformation, or says what it is instead."""
     if hasattr(optimizer, "gradient_transformation"):  # optax.MultiSteps
         optimizer = optimizer.gradient_transformation()

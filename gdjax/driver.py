@@ -65,7 +65,7 @@ class Run:
       max_steps: the largest number of updates, a Python integer.
       record: a function of a `Step`, or ``every(stride, function)``; what it returns is stacked
         into ``Result.trace``.
-      key: a JAX key, or an integer seed; needed by objectives that draw mini-batches.
+      key: a JAX key, or an integer seed (a tracer too); needed by objectives that draw mini-batches.
 
     Raises:
       TypeError: params that are not floating, an objective that is not scalar (when first traced).
@@ -100,7 +100,7 @@ class Run:
         self.params = checks.float_params(params, "minimize")
         self.optimizer = trees.callables_as_trees(checks.transformation(optimizer))
         self.stop = trees.callables_as_trees(stop)
-        self.key = jax.random.key(key) if isinstance(key, int) else key
+        self.key = checks.random_key(key)
         self.max_steps = int(max_steps)
         self.record = recording.as_recorder(record)
         self._evaluator = Evaluator(self.objective, self.key)

@@ -47,7 +47,7 @@ def _dense(product: Callable, right: jax.Array) -> jax.Array:
 
 
 def _conjugate_gradients(product: Callable, right: jax.Array) -> jax.Array:
-    tolerance = 100 * jnp.finfo(right.dtype).eps
+    tolerance = 100 * float(jnp.finfo(right.dtype).eps)
     return jax.scipy.sparse.linalg.cg(product, right, tol=tolerance, maxiter=10 * right.size)[0]
 
 

@@ -32,7 +32,7 @@ _NESTED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom
 def _inside(eqn: Any) -> Any:
     """The program that an equation calls once, if it is such a call."""
     name = _NESTED.get(eqn.primitive.name)
-    inner = None if name is None else eqn.params.get(name)
+    inner: Any = None if name is None else eqn.params.get(name)
     return inner.jaxpr if isinstance(inner, jaxprs.ClosedJaxpr) else inner
 
 

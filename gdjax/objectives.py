@@ -76,7 +76,8 @@ class Mean:
 
 
 def _half_squares(residuals: Any) -> Scalar:
-    return 0.5 * sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(residuals))
+    squares = [jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(residuals)]
+    return 0.5 * sum(squares[1:], squares[0])
 
 
 def least_squares(residual_fn: Callable[[Params], Any]) -> Composite:

@@ -41,7 +41,7 @@ def completed(value_fn: ValueFn, params: Params) -> ValueFn:
       31.0
     """
 
-    def complete(function):
+    def complete(function: Any) -> Any:
         return None if function is None else lambda part: function(_filled(part, params))
 
     if isinstance(value_fn, Composite):

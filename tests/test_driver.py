@@ -328,3 +328,17 @@ def test_run_is_a_pytree_of_pure_functions():
 def test_zero_steps_evaluate_the_start():
     run = gdjax.minimize(quadratic, jnp.ones(2), gdjax.adam(0.1), max_steps=0)
     assert (float(run.value), int(run.steps), int(run.status)) == (1.0, 0, gdjax.Status.MAX_STEPS)
+
+
+def test_a_key_may_be_a_seed_under_vmap_and_nothing_else():
+    objective = gdjax.finite_sum(lambda w, x: jnp.mean((x - w) ** 2), jnp.arange(20.0), 4)
+    descent = gdjax.gradient_descent(0.1)
+
+    def end(key):
+        return gdjax.minimize(objective, 0.0, descent, stop=None, max_steps=7, key=key).params
+
+    mapped = jax.vmap(end)(jnp.arange(3))
+    assert jnp.array_equal(mapped, jnp.stack([end(jax.random.key(seed)) for seed in range(3)]))
+    assert jnp.array_equal(end(2), end(jax.random.PRNGKey(2)))
+    with pytest.raises(TypeError, match="key must be a JAX key or an integer, got float32"):
+        end(0.5)

@@ -37,7 +37,7 @@ def _sweep(epochs: int, seeds: int, rates: int, console: Console) -> xr.Dataset:
     problem = problems.mlp(BATCH)
     examples = len(problems.datasets.split(problems.datasets.digits())[0].targets)
     epoch = examples // BATCH
-    accuracy = problem.metrics["test_accuracy"]
+    accuracy = dict(problem.metrics or {})["test_accuracy"]
 
     def trial(optimizer, learning_rate, seed):
         start_key, batch_key = jax.random.split(jax.random.key(seed))
@@ -87,7 +87,8 @@ def _at_best(runs: xr.Dataset, table: xr.Dataset) -> xr.Dataset:
 def _pictures(runs: xr.Dataset, best: xr.Dataset, out: Path) -> list[Path]:
     final = runs.assign(test_error=runs.test_error.isel(step=-1))
     figure = Figure(figsize=(10.5, 6.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.0, 1.35])
+    panels: Any = figure.subfigures(2, 1, height_ratios=[1.0, 1.35])
+    top, bottom = panels
     ax = plots.heatmap(final, "learning_rate", "optimizer", "test_error", ax=top.subplots())
     ax.set_title(f"Test error on handwritten digits, median of {runs.sizes['seed']} seeds", loc="left")
     left, right = bottom.subplots(1, 2)

@@ -63,7 +63,7 @@ def _next_weight(weight, judged):
     return jnp.clip(weight * jnp.where(judged.ratio < 0.1, up, down), tiny, huge)
 
 
-def _update(parts, updates, state, params=None, *, value=None, value_fn=None, **extra):
+def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
     del extra
     checks.require("cubic_newton", params=params, value=value, value_fn=value_fn)
     curvature, weight = parts

@@ -215,7 +215,7 @@ def _move(found, shift, grad):
     )
 
 
-def _update(parts, updates, state, params=None, *, value=None, value_fn=None, **extra):
+def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
     del extra
     damping, scaling, geodesic = parts
     checks.require("levenberg_marquardt", params=params, value=value, value_fn=value_fn)
@@ -312,7 +312,7 @@ def _direction(memory, move):
     return step, memory
 
 
-def _plain(updates, state, params=None, *, value_fn=None, **extra):
+def _plain(updates, state, params=None, *, value_fn: Any = None, **extra):
     del extra
     checks.require("gauss_newton", params=params, value_fn=value_fn)
     composite = require_composite(value_fn, "gauss_newton")

@@ -184,7 +184,7 @@ def natural_gradient(
         origin = x if adaptive else zero
         return NaturalState(jnp.int32(0), first, jnp.zeros_like(x), zero, zero, zero, origin)
 
-    def update(updates, state, params=None, *, value=None, value_fn=None, **extra):
+    def update(updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
         del extra
         checks.require("natural_gradient", params=params, value_fn=value_fn)
         g, unravel = ravel_pytree(updates)

@@ -138,7 +138,7 @@ def _plain_init(parts, params):
     return NewtonState(parts[0](trials.flat(params)[0]))
 
 
-def _plain_update(parts, updates, state, params=None, *, value_fn=None, **extra):
+def _plain_update(parts, updates, state, params=None, *, value_fn: Any = None, **extra):
     del extra
     checks.require("newton", params=params, value_fn=value_fn)
     _, fresh, curvature = parts

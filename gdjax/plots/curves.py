@@ -34,7 +34,8 @@ def _measure(array: xr.DataArray, optimum: Any) -> tuple[xr.DataArray, str]:
     if not extra:
         return (array - optimum).clip(min=0).rename(array.name), f"{name} above optimum"
     gap = array - xr.DataArray(optimum, dims=extra)
-    return np.sqrt((gap**2).sum(extra, skipna=False)).rename(array.name), f"distance of {name} to optimum"
+    distance = ((gap**2).sum(extra, skipna=False) ** 0.5).rename(array.name)
+    return distance, f"distance of {name} to optimum"
 
 
 def _bands(array: xr.DataArray, over: list[str], band: tuple[float, float]) -> xr.Dataset:
@@ -45,10 +46,9 @@ def _bands(array: xr.DataArray, over: list[str], band: tuple[float, float]) -> x
     flat = values.reshape(-1, *values.shape[len(over) :])
     rest = array.isel(dict.fromkeys(over, 0), drop=True)
     # Order statistics, never interpolation: half of infinity is no number of any run.
-    low, median, high = (
-        np.quantile(flat, q, axis=0, method=how)
-        for q, how in ((band[0], "lower"), (0.5, "inverted_cdf"), (band[1], "higher"))
-    )
+    low = np.quantile(flat, band[0], axis=0, method="lower")
+    median = np.quantile(flat, 0.5, axis=0, method="inverted_cdf")
+    high = np.quantile(flat, band[1], axis=0, method="higher")
     return xr.Dataset(
         {
             name: rest.copy(data=np.where(np.isfinite(each), each, np.nan if name != "high" else np.inf))

@@ -192,7 +192,7 @@ def _facets(numbers: xr.DataArray, share: xr.DataArray, norm: Normalize, name: s
         rows, columns, figsize=(3.6 * columns + 1, 2.9 * rows), squeeze=False, layout="constrained",
         sharex=True, sharey=True,
     )  # fmt: skip
-    mesh = None
+    mesh: Any = None
     for i, ax in enumerate(grid.flat):
         if i >= count:
             ax.set_visible(False)

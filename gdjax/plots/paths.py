@@ -55,7 +55,7 @@ def _window(objective: Any, window: Any, paths: list[tuple[str, np.ndarray]]) ->
 def _heights(objective: Any, window: tuple, count: int = 201) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The function on a grid over the window, as height above the lowest point of the grid."""
     value_fn = getattr(objective, "objective", objective)
-    x, y = (np.linspace(*bounds, count) for bounds in window)
+    x, y = (np.linspace(low, high, count) for low, high in window)
     points = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2), float)
     z = np.asarray(jax.jit(jax.vmap(value_fn))(points), float).reshape(count, count)
     return x, y, z - np.nanmin(np.where(np.isfinite(z), z, np.nan))

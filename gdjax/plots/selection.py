@@ -96,7 +96,7 @@ def failed(data: Any, array: xr.DataArray) -> xr.DataArray:
 
     The dimensions are those of ``array`` without ``step`` and whatever comes after it.
     """
-    bad = ~np.isfinite(array)
+    bad = array.copy(data=~np.isfinite(array.values))
     if "step" in array.dims:
         place = array.dims.index("step")
         bad = bad.all(dim=array.dims[place:])
@@ -116,8 +116,8 @@ def carried_forward(array: xr.DataArray, bad: xr.DataArray, worst: float) -> xr.
     seen = np.where(np.isnan(values), 0, np.arange(values.shape[-1]))
     last = np.maximum.accumulate(seen, axis=-1)
     filled = np.take_along_axis(values, last, axis=-1)
-    bad = np.broadcast_to(bad.broadcast_like(array).transpose(*array.dims).values, values.shape)
-    return array.copy(data=np.where(np.isnan(values) & bad, worst, filled))
+    lost = np.broadcast_to(bad.broadcast_like(array).transpose(*array.dims).values, values.shape)
+    return array.copy(data=np.where(np.isnan(values) & lost, worst, filled))
 
 
 def label(names: Iterable[Hashable], values: Iterable[Any]) -> str:

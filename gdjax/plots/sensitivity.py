@@ -64,12 +64,9 @@ def basins(
     flat = array.values.reshape(-1, *array.shape[len(over) :])
     middle = array.isel(dict.fromkeys(over, 0), drop=True)
     quantiles = {
-        name: middle.copy(data=np.quantile(flat, q, axis=0, method=how))
-        for name, q, how in (
-            ("lower", 0.25, "lower"),
-            ("median", 0.5, "inverted_cdf"),
-            ("upper", 0.75, "higher"),
-        )
+        "lower": middle.copy(data=np.quantile(flat, 0.25, axis=0, method="lower")),
+        "median": middle.copy(data=np.quantile(flat, 0.5, axis=0, method="inverted_cdf")),
+        "upper": middle.copy(data=np.quantile(flat, 0.75, axis=0, method="higher")),
     }
     return xr.Dataset({**quantiles, **_ranges(quantiles["median"], rate, best, tolerance)})
 
