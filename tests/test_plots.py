@@ -1,0 +1,189 @@
+"""Pictures: what is drawn, into which Axes, and what is said when there is nothing to draw."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.collections import PolyCollection, QuadMesh
+from PIL import Image
+
+import gdjax
+from gdjax import plots
+
+RATES = np.geomspace(1e-3, 1.0, 4)
+STEPS = np.arange(0, 50, 5)
+
+
+@pytest.fixture
+def runs():
+    """Two optimizers, four rates, three seeds; the second optimizer's last rate diverges everywhere."""
+    shape = (2, 4, 3)
+    value = 1.0 + np.log(RATES / [[1e-2], [1e-1]])[..., None] ** 2 + 0.1 * np.arange(3)
+    status = np.full(shape, gdjax.Status.MAX_STEPS, np.int8)
+    status[1, 3] = gdjax.Status.NONFINITE
+    status[0, 3, 0] = gdjax.Status.NONFINITE
+    loss = value[..., None] + 10.0 * 0.8**STEPS
+    path = np.stack([0.9**STEPS, 2 * 0.8**STEPS], -1) * np.ones((*shape, 1, 1))
+    axes = ("optimizer", "learning_rate", "seed")
+    return xr.Dataset(
+        {
+            "value": (axes, value),
+            "status": (axes, status),
+            "loss": ((*axes, "step"), loss),
+            "x": ((*axes, "step", "x_0"), path),
+        },
+        coords={"optimizer": ["sgd", "adam"], "learning_rate": RATES, "seed": range(3), "step": STEPS},
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_figures_are_left():
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
+def labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_all_draw_into_the_axes_that_are_passed_and_leave_the_backend_alone(runs):
+    backend = matplotlib.get_backend()
+    one = runs.isel(learning_rate=0)
+    for draw in (
+        lambda ax: plots.heatmap(runs, "learning_rate", "optimizer", ax=ax),
+        lambda ax: plots.learning_rate_sensitivity(runs, ax=ax),
+        lambda ax: plots.convergence(one, "loss", over="seed", ax=ax),
+        lambda ax: plots.trajectories(one.isel(seed=0), variable="x", ax=ax),
+    ):
+        figure, ax = plt.subplots()
+        assert draw(ax) is ax
+        assert plt.get_fignums() == [figure.number]
+        plt.close(figure)
+    assert matplotlib.get_backend() == backend
+
+
+def test_heatmap_hatches_what_diverged(runs):
+    ax = plots.heatmap(runs, "learning_rate", "optimizer")
+    (mesh,) = [each for each in ax.collections if isinstance(each, QuadMesh)]
+    drawn = mesh.get_array()
+    assert drawn.shape == (2, 4)
+    np.testing.assert_array_equal(np.ma.getmaskarray(drawn), [[False] * 4, [False] * 3 + [True]])
+    assert drawn[0, 1] == pytest.approx(1.1)  # the median of 1.0, 1.1 and 1.2
+    (hatched,) = [each for each in ax.collections if isinstance(each, PolyCollection) and each.get_hatch()]
+    assert len(hatched.get_paths()) == 1
+    assert labels(ax) == ["half or more diverged", "some diverged"]
+    assert ax.get_xscale() == "log"
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["sgd", "adam"]
+
+
+def test_heatmap_reduces_and_facets(runs):
+    ax = plots.heatmap(runs.value, "learning_rate", "optimizer", reduce=np.max)
+    assert ax.collections[0].get_array()[0, 1] == pytest.approx(1.2)
+    maps = plots.heatmap(runs, "learning_rate", "optimizer", facet="seed")
+    assert [each.get_title() for each in maps] == ["seed 0", "seed 1", "seed 2"]
+
+
+def test_basins_count_failed_runs_as_the_worst(runs):
+    table = plots.basins(runs)
+    np.testing.assert_allclose(table.best_rate, [1e-2, 1e-1])
+    np.testing.assert_allclose(table.best, [1.1, 1.1])
+    np.testing.assert_allclose(table.lowest_rate, [1e-2, 1e-1])
+    assert table["median"].sel(optimizer="adam").values[3] == np.inf
+    assert np.isfinite(table["median"].sel(optimizer="sgd").values[3])
+    wide = plots.basins(runs, tolerance=5.0)
+    np.testing.assert_allclose(wide.lowest_rate, [1e-3, 1e-2])
+    np.testing.assert_allclose(wide.highest_rate, [1e-1, 1e-1])
+    most = plots.basins(-runs.value, best=np.max)
+    np.testing.assert_allclose(most.best_rate, [1e-2, 1e-1])
+
+
+def test_sensitivity_has_a_line_an_optimizer_and_a_star_each(runs):
+    ax = plots.learning_rate_sensitivity(runs)
+    assert labels(ax) == ["sgd", "adam"]
+    assert ax.get_xscale() == "log"
+    stars = [line for line in ax.lines if line.get_marker() == "*"]
+    assert [float(star.get_xdata()[0]) for star in stars] == pytest.approx([1e-2, 1e-1])
+    lines = {line.get_label(): line for line in ax.lines}
+    assert np.isnan(lines["adam"].get_ydata()[-1])
+    assert lines["sgd"].get_linestyle() != lines["adam"].get_linestyle()
+
+
+def test_convergence_is_a_median_and_a_band(runs):
+    ax = plots.convergence(runs.isel(learning_rate=1), "loss", over="seed")
+    lines = {line.get_label(): line for line in ax.lines}
+    expected = runs.loss.isel(learning_rate=1).median("seed")
+    for name in ("sgd", "adam"):
+        np.testing.assert_allclose(lines[name].get_ydata(), expected.sel(optimizer=name))
+    assert len(ax.collections) == 2
+    assert ax.get_yscale() == "log"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss")
+
+
+def test_convergence_of_points_is_their_distance_to_the_optimum(runs):
+    one = runs.isel(learning_rate=0, seed=0, optimizer=0)
+    ax = plots.convergence(one, "x", optimum=[0.0, 0.0])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), np.linalg.norm(one.x, axis=-1))
+
+
+def test_convergence_of_negative_numbers_is_linear(runs):
+    assert plots.convergence(-runs.loss.isel(learning_rate=0, seed=0)).get_yscale() == "linear"
+
+
+def test_trajectories_mark_start_end_and_optimum(runs):
+    problem = gdjax.problems.himmelblau()
+    ax = plots.trajectories(runs.isel(learning_rate=0, seed=0), problem, variable="x")
+    assert sorted(labels(ax)) == ["adam", "optimum", "sgd", "start"]
+    assert ax.get_xlim() == problem.window[0]
+    lines = {line.get_label(): line for line in ax.lines}
+    np.testing.assert_allclose(lines["sgd"].get_xdata(), 0.9**STEPS)
+    assert lines["start"].get_xdata()[0] == 1.0
+    star = [line for line in ax.lines if line.get_marker() == "*"]
+    np.testing.assert_allclose(star[0].get_xdata(), problem.optimum.params[0])
+
+
+def test_a_path_ends_where_its_run_does(runs):
+    path = runs.x.isel(learning_rate=0, seed=0, optimizer=0).copy()
+    path[5:] = np.nan
+    ax = plots.trajectories(path)
+    assert len(ax.lines[0].get_xdata()) == 5
+
+
+def test_animate_writes_a_gif(runs, tmp_path):
+    paths = runs.isel(learning_rate=0, seed=0)
+    file = plots.animate(paths, gdjax.problems.booth(), tmp_path / "race.gif", variable="x", frames=4)
+    with Image.open(file) as picture:
+        assert picture.format == "GIF"
+        assert picture.n_frames >= 4
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (
+            lambda r: plots.heatmap(r, "learning_rat", "seed"),
+            "no dimension 'learning_rat'; did you mean learning_rate?",
+        ),
+        (lambda r: plots.heatmap(r, "seed", "optimizer", "valu"), "no variable 'valu'; did you mean value?"),
+        (lambda r: plots.heatmap(r, "seed", "seed"), "x, y and facet must differ"),
+        (lambda r: plots.heatmap(r, "seed", "optimizer", facet="learning_rate", ax=plt.gca()), "takes no ax"),
+        (lambda r: plots.convergence(r, "value"), "step"),
+        (lambda r: plots.convergence(r, "x"), "pass optimum="),
+        (lambda r: plots.convergence(r, "loss", band=(0.9, 0.1)), "band must be two quantiles"),
+        (lambda r: plots.convergence(r, "loss"), "24"),
+        (lambda r: plots.trajectories(r, variable="loss"), "must be a point of 2 numbers"),
+        (lambda r: plots.learning_rate_sensitivity(r, over="learning_rate"), "cannot be both"),
+        (lambda r: plots.animate(r, None, "x.gif", variable="x", frames=1), "frames must be at least 2"),
+    ],
+)
+def test_mistakes_are_named(runs, draw, words):
+    with pytest.raises(ValueError) as error:
+        draw(runs)
+    assert words in str(error.value)
+
+
+def test_what_is_no_dataset_is_refused():
+    with pytest.raises(TypeError, match="takes an xarray Dataset or DataArray, got list"):
+        plots.heatmap([1.0], "x", "y")
