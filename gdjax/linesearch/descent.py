@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
-from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Search
+from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
 __all__ = ["DescentState", "Direction", "Move", "carried_gain", "descend", "unit_step"]
@@ -96,6 +96,14 @@ class Direction(NamedTuple):
     first_step: Callable[[Scalar, Scalar, Scalar], Scalar]
 
 
+class Best(NamedTuple):
+    """The lowest value seen, the residual at the last progress, the largest curvature along a step."""
+
+    value: Scalar
+    residual: Scalar
+    curvature: Scalar
+
+
 class DescentState(NamedTuple):
     """State of every method that searches along a direction.
 
@@ -105,7 +113,7 @@ class DescentState(NamedTuple):
       direction: the direction searched, flat.
       bracket: the search's state; ``trials`` is -1 where nothing learnt leads to the proposal.
       memory: what the direction remembers.
-      best: the lowest value seen, the residual at the last progress, the largest curvature along a step.
+      best: records that tell progress from rounding.
       idle: updates since there was progress; a failed search counts as many.
     """
 
@@ -114,7 +122,7 @@ class DescentState(NamedTuple):
     direction: jax.Array
     bracket: Bracket
     memory: Any
-    best: jax.Array
+    best: Best
     idle: Scalar
 
 
@@ -147,7 +155,7 @@ def _init(direction, search, params):
         direction=jnp.zeros_like(x),
         bracket=search.init(unknown, unknown, unknown),
         memory=direction.init(params, x),
-        best=jnp.asarray([jnp.inf, jnp.inf, 0], unknown.dtype),
+        best=Best(unknown, unknown, jnp.zeros_like(unknown)),
         idle=jnp.int32(0),
     )
 
@@ -160,7 +168,7 @@ def _eps(params, value):
 
 def _judge(search, state, eps, f, grad, s, ss, size):
     """Lets the search judge the point given; a point that is the base itself is taken without a test."""
-    wide, p, lowest = f.dtype, state.direction, state.best[0]
+    wide, p, lowest = f.dtype, state.direction, state.best.value
     pp = _dot(p, p).astype(wide)
     along = _dot(s, p).astype(wide) / pp
     first, still = ~(lowest < jnp.inf), ss == 0
@@ -168,7 +176,7 @@ def _judge(search, state, eps, f, grad, s, ss, size):
     noise = _ROUNDING * eps * jnp.abs(state.answer.value)
     noise = jnp.where(first, 0, jnp.clip(lowest + noise - state.answer.value, 0, noise))
     slope = _dot(grad, p).astype(wide)
-    trial = jnp.stack([along, jnp.where(jnp.isfinite(f), f, jnp.inf), slope])
+    trial = Point(along, jnp.where(jnp.isfinite(f), f, jnp.inf), slope)
     longest = _LONGEST * jnp.maximum(1, size) / jnp.sqrt(pp)
     decision, bracket = jax.lax.cond(
         fresh,
@@ -182,21 +190,25 @@ def _judge(search, state, eps, f, grad, s, ss, size):
 
 def _aim(direction, search, state, move, residual, value, size, bracket):
     """The direction to search and the bracket on it: new where the point is, or the old ones."""
-    asked, memory = direction.update(state.memory, move)
-    g, wide = move.grad, value.dtype
+    moved, g, wide = move.accepted | move.failed, move.grad, value.dtype
+
+    def ask():
+        asked, memory = direction.update(state.memory, move)
+        return asked.astype(g.dtype), trees.keep_types(memory, state.memory)
+
+    asked, memory = jax.lax.cond(moved, ask, lambda: (state.direction, state.memory))
     slope, length = _dot(g, asked).astype(wide), jnp.sqrt(_dot(asked, asked)).astype(wide)
-    eps = jnp.finfo(g.dtype).eps
-    bad = ~(slope < -eps * residual * length)
+    bad = moved & ~(slope < -jnp.finfo(g.dtype).eps * residual * length)
     down = jnp.minimum(1, 1 / residual)
-    steepest = -down.astype(g.dtype) * jnp.where(jnp.isfinite(g), g, 0)
-    p = jnp.where(bad, steepest, asked)
     slope = jnp.where(bad, -residual * residual * down, slope)
     length = jnp.where(bad, residual * down, length)
-    before = bracket.points[0, 2]
-    step = jnp.where(bad, carried_gain(move.along, before, slope), direction.first_step(move.along, before, slope))
+    p = jnp.where(bad, -down.astype(g.dtype) * g, asked)
+    before = bracket.origin.slope
+    carried = carried_gain(move.along, before, slope)
+    step = jnp.where(bad, carried, direction.first_step(move.along, before, slope))
     step = jnp.minimum(jnp.where(move.failed, 1, step), _LONGEST * jnp.maximum(1, size) / length)
     start = search.init(value, slope, step)._replace(trials=-bad.astype(jnp.int32))
-    return p, trees.keep_types(memory, state.memory), trees.keep_types(start, bracket)
+    return p, memory, trees.choose(moved, start, bracket)
 
 
 def _update(direction, search, updates, state, params=None, *, value=None, **extra):
@@ -209,7 +221,7 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     s, y = x - base, grad - state.grad
     ss, yy, gg, xx = _dot(s, s), _dot(y, y), _dot(grad, grad), _dot(base, base)
     size = jnp.sqrt(xx).astype(f.dtype)
-    f = jnp.where(jnp.isfinite(gg) | (state.best[0] == jnp.inf), f, jnp.inf)
+    f = jnp.where(jnp.isfinite(gg) | (state.best.value == jnp.inf), f, jnp.inf)
     found = _judge(search, state, eps, f, grad, s, ss, size)
     accept = found.accept
     failed = found.give_up | (accept & (state.bracket.trials < 0))
@@ -218,33 +230,30 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     residual = jnp.where(accept, jnp.sqrt(gg).astype(f.dtype), state.answer.residual)
     given = (params, updates, value, extra)
     move = Move(g, s, y, state.direction, found.along, (ss, yy), accept, accept & ~found.fresh, failed, given)
-    p, memory, bracket = jax.lax.cond(
-        accept | failed,
-        lambda: _aim(direction, search, state, move, residual, fhere, size, found.bracket),
-        lambda: (state.direction, state.memory, found.bracket),
-    )
+    p, memory, bracket = _aim(direction, search, state, move, residual, fhere, size, found.bracket)
 
-    proposal = here + bracket.step.astype(x.dtype) * p
-    proposal = jnp.where(jnp.isfinite(proposal), proposal, here)
+    sound = jnp.isfinite(residual + 2 * _LONGEST * size)
+    proposal = jnp.where(sound, here + bracket.step.astype(x.dtype) * p, here)
     stuck = jnp.all(proposal == here)
     lowest, mark, bend = state.best
-    progress = accept & ((fhere < lowest - found.noise) | (residual < 0.5 * mark))
+    renewed = found.fresh & (f != state.answer.value)
+    progress = accept & (renewed | (fhere < lowest - found.noise) | (residual < 0.5 * mark))
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
     over = idle >= _PATIENCE
     curvature = jnp.sqrt(yy / ss).astype(f.dtype)
     status = _status(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend), jnp.fmin(f, fhere))
     bend = jnp.where(move.paired, jnp.maximum(curvature, bend), bend)
-    best = jnp.stack([jnp.minimum(lowest, fhere), jnp.where(progress, residual, mark), bend])
+    best = Best(jnp.where(renewed, f, jnp.minimum(lowest, fhere)), jnp.where(progress, residual, mark), bend)
     proposal = jnp.where(over, here, proposal)
     bracket = bracket._replace(trials=jnp.where(stuck | over, -1, bracket.trials))
-    answer = Answer(trees.choose(accept, params, state.answer.params), fhere, residual, status)
+    answer = Answer(back(here), fhere, residual, status)
     new = DescentState(answer, g, p, bracket, memory, best, idle)
     return back(proposal - x), trees.keep_types(new, state)
 
 
 def _status(over, drowned, f):
     status = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, Status.STALLED), Status.RUNNING)
-    bottom = -(float(jnp.finfo(f.dtype).max) ** 0.75)
+    bottom = -(float(jnp.finfo(f.dtype).max) ** 0.5)
     return jnp.where(f < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
 
 

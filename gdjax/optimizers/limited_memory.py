@@ -75,9 +75,13 @@ def _update(damping, memory, move: Move):
         y = theta * y - (1 - theta) * along * (g - y)
         sy, yy = jnp.sum(s * y), jnp.sum(y * y)
     eps = jnp.finfo(g.dtype).eps
-    good = move.paired & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & jnp.isfinite(sy / yy) & jnp.isfinite(1 / sy)
+    good = (
+        move.paired & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & jnp.isfinite(sy / yy) & jnp.isfinite(1 / sy)
+    )
     old = jax.tree.map(lambda leaf: jnp.where(move.failed, 0, leaf), memory)
-    new = _with_pair(old, jnp.where(good, s, 0), jnp.where(good, y, 0), jnp.where(good, sy, 1), jnp.where(good, yy, 1))
+    new = _with_pair(
+        old, jnp.where(good, s, 0), jnp.where(good, y, 0), jnp.where(good, sy, 1), jnp.where(good, yy, 1)
+    )
     new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
     return -_times_gradient(new, g), new
 

@@ -75,18 +75,20 @@ def _dense_update(coefficients, damping, memory, move: Move):
         theta = damping(sy, sBs)
         y = theta * y - (1 - theta) * along * (g - y)
         sy, yy = jnp.sum(s * y), jnp.sum(y * y)
-    empty = memory.empty | move.failed
-    scale = sy / yy
-    H = jnp.where(empty, scale * jnp.eye(g.size, dtype=g.dtype), memory.inverse)
-    Hy, Hg = _product(H, y), _product(H, g)
+    scale = jnp.where(memory.empty, sy / yy, 1)
+    M = memory.inverse  # H = scale M: an empty memory holds the identity
+    Hy, Hg = scale * _product(M, y), scale * _product(M, g)
     yHy, gHy = jnp.sum(y * Hy), jnp.sum(g * Hy)
-    sBs = jnp.where(empty, ss / scale, sBs)
+    sBs = jnp.where(memory.empty, ss / scale, sBs)
     (c1, c2, c3), fit = coefficients(sy, yHy, sBs, ss, yy)
-    good = move.paired & fit & jnp.isfinite(yHy) & jnp.isfinite(c1)
-    H = H + s[:, None] * (c1 * s + c2 * Hy)[None, :] + Hy[:, None] * (c2 * s + c3 * Hy)[None, :]
-    p = -(Hg + (c1 * sg + c2 * gHy) * s + (c2 * sg + c3 * gHy) * Hy)
-    new = DenseMemory(jnp.where(good, H, memory.inverse), empty & ~good)
-    return jnp.where(good, p, jnp.where(empty, 0, -Hg)), new
+    forget = move.failed & ~memory.empty
+    good = move.paired & fit & ~forget & jnp.isfinite(yHy) & jnp.isfinite(c1)
+    H = scale * M + s[:, None] * (c1 * s + c2 * Hy)[None, :] + Hy[:, None] * (c2 * s + c3 * Hy)[None, :]
+    kept = jnp.where(forget, jnp.eye(g.size, dtype=g.dtype), M)
+    empty = ~good & (forget | memory.empty)
+    on, from_g = jnp.where(good, 1, 0), jnp.where(empty, 0, 1)
+    p = -(from_g * Hg + on * (c1 * sg + c2 * gHy) * s + on * (c2 * sg + c3 * gHy) * Hy)
+    return p, DenseMemory(jnp.where(good, H, kept), empty)
 
 
 def _curved(sy, ss, yy):
