@@ -59,11 +59,12 @@ def _init(parts, params):
 
 
 def _first_radius(given, x, grad, form):
-    r"""As asked for, else as far as the Cauchy point: :math:`\lVert g \rVert^3 / |g^T B g|`."""
+    r"""As asked for, else the larger of the way to the Cauchy point, |g|^3 / |g^T B g|, and of |x|."""
     size = norm(grad)
     unit = jnp.where(size > 0, size, 1)
     point = size / (jnp.abs(form) / unit / unit)
-    automatic = jnp.where(jnp.isfinite(point) & (point > 0), point, jnp.maximum(1, norm(x)))
+    far = jnp.where(jnp.isfinite(point) & (point > 0), point, 1)
+    automatic = jnp.maximum(far, norm(x))
     return automatic if given is None else jnp.asarray(given, x.dtype)
 
 
@@ -119,6 +120,9 @@ def _update(parts, updates, state, params=None, *, value=None, value_fn=None, **
     size = jnp.where(judged.fresh, state.radius, _next_radius(state.radius, judged))
     size = trials.capped(jnp.where(first, start, size))
     move = subproblem.solve(factors, product, base.grad, size)
+    # A first step that ends inside sets the scale.
+    length = norm(move.step)
+    size = jnp.where(first & (length > 0), jnp.minimum(size, length), size) if radius is None else size
     base, moves = trials.propose(base, move, x, back)
     return moves, TrustRegionState(base.answer, trials.split(base), size, factors, matrix)
 
@@ -146,7 +150,8 @@ def trust_region(
     and ``secant.bfgs`` learn a matrix from gradients and need no second derivatives.
 
     Args:
-      radius: the first radius, positive; by default the length of the first step to the Cauchy point.
+      radius: the first radius, positive; by default the length of the model's first step within the
+        larger of the distance to the Cauchy point and of the norm of the parameters.
       subproblem: a `gdjax.linalg.subproblems.Subproblem`.
       curvature: ``(objective, params) -> Operator``, or a `Secant`.
 
