@@ -9,8 +9,9 @@ from gdjax.optimizers.adaptive import adagrad, adam, adamw, eps_inside, eps_outs
 from gdjax.optimizers.clipping import clip_by_global_norm, clip_by_norm
 from gdjax.optimizers.cubic import cubic_newton
 from gdjax.optimizers.first_order import gradient_descent, momentum, nesterov
+from gdjax.optimizers.gauss_newton import covariance, gauss_newton
 from gdjax.optimizers.kronecker import shampoo, soap
-from gdjax.optimizers.least_squares import covariance, gauss_newton, levenberg_marquardt
+from gdjax.optimizers.least_squares import levenberg_marquardt
 from gdjax.optimizers.natural import natural_gradient
 from gdjax.optimizers.newton import newton, newton_cg
 from gdjax.optimizers.saddles import perturbed

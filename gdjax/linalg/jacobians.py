@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from gdjax.objectives import Composite
-from gdjax.types import Params
+from gdjax.types import Params, Scalar
 
-__all__ = ["Spectrum", "require_composite", "rows_at", "spectrum"]
+__all__ = ["Spectrum", "damped_solve", "require_composite", "rows_at", "spectrum"]
 
 
 class Spectrum(NamedTuple):
@@ -84,3 +84,9 @@ def spectrum(rows: jax.Array, rest: jax.Array, scales: jax.Array) -> Spectrum:
     noise = max(rows.shape) * jnp.finfo(rows.dtype).eps * values[0]
     values = jnp.where(values > noise, values, 0)
     return Spectrum(values, right.T, left.T @ rest, scales)
+
+
+def damped_solve(found: Spectrum, shift: Scalar, rest: jax.Array) -> jax.Array:
+    """The scaled step in the basis of singular vectors."""
+    below = found.values**2 + shift
+    return -jnp.where(below > 0, found.values * rest / jnp.where(below > 0, below, 1), 0)

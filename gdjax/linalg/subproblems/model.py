@@ -1,0 +1,77 @@
+"""What a subproblem is, what a step is, and what the solvers share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gdjax.types import Scalar
+
+__all__ = ["Move", "Product", "Subproblem", "no_factors", "norm", "product_form", "safe"]
+
+Product = Callable[[jax.Array], jax.Array]
+
+
+class Move(NamedTuple):
+    """A step and what the model says about it.
+
+    Attributes:
+      step: :math:`p`, shape (n,).
+      slope: :math:`g^T p`, not positive.
+      bend: :math:`p^T B p`; the model falls by ``-(slope + bend / 2)``.
+      scale: an estimate of the 2-norm of :math:`B`, for judging what rounding can resolve.
+    """
+
+    step: jax.Array
+    slope: Scalar
+    bend: Scalar
+    scale: Scalar
+
+
+class Subproblem(NamedTuple):
+    """A way to solve the subproblem.
+
+    Attributes:
+      factor: ``(dense, product) -> factors``; ``dense()`` makes the (n, n) matrix, ``product(v)`` multiplies
+        by it. A matrix-free method calls neither.
+      solve: ``(factors, product, grad, radius) -> Move``.
+      form: ``(factors, product, v) -> v^T B v``.
+    """
+
+    factor: Callable[[Callable[[], jax.Array], Product], Any]
+    solve: Callable[[Any, Product, jax.Array, Scalar], Move]
+    form: Callable[[Any, Product, jax.Array], Scalar]
+
+    def __call__(self, matrix: jax.Array, grad: jax.Array, radius: Any) -> Move:
+        """Solves for a dense matrix at once."""
+
+        def product(v):
+            return matrix @ v
+
+        radius = jnp.asarray(radius, grad.dtype)
+        return self.solve(self.factor(lambda: matrix, product), product, grad, radius)
+
+
+def norm(v: jax.Array) -> Scalar:
+    """The 2-norm, safe from overflow and underflow of the squares."""
+    largest = jnp.max(jnp.abs(v))
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return unit * jnp.sqrt(jnp.sum(jnp.square(v / unit)))
+
+
+def safe(divisor: jax.Array) -> jax.Array:
+    """``divisor``, with one in place of zero."""
+    return jnp.where(divisor == 0, 1, divisor)
+
+
+def no_factors(dense, product):
+    """For methods that need products only."""
+    del dense, product
+    return ()
+
+
+def product_form(factors, product, v):
+    """The quadratic form by one product."""
+    del factors
+    return jnp.dot(v, product(v))
