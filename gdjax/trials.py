@@ -92,7 +92,8 @@ def start(params: Params) -> Base:
     x, _ = flat(params)
     zero, unknown = jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype)
     none = jnp.int32(0)
-    answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
+    value = unknown.astype(jnp.promote_types(x.dtype, float))
+    answer = Answer(params, value, unknown, jnp.int8(Status.RUNNING))
     move = Move(jnp.zeros_like(x), zero, zero, zero)
     return Base(answer, jnp.zeros_like(x), move, none, none, none, unknown)
 
@@ -137,7 +138,7 @@ def move_to(base: Base, judged: Judgement, params: Params, value: Scalar, grad: 
     residual = norm(grad)
     answer = Answer(
         jax.tree.map(take, params, base.answer.params),
-        jnp.where(judged.accept, value, base.answer.value.astype(value.dtype)),
+        take(value, base.answer.value),
         take(residual, base.answer.residual),
         base.answer.status,
     )
@@ -158,15 +159,13 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
     value, eps = base.answer.value, jnp.finfo(origin.dtype).eps
     predicted = -(move.slope + 0.5 * move.bend)
     unresolved = 4 * eps * move.scale * norm(origin)
-    noise = (predicted <= 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)) | (
-        base.answer.residual <= unresolved
-    )
+    noise = (predicted <= 10 * eps * jnp.abs(value)) | (base.answer.residual <= unresolved)
     still = jnp.all(trial == origin)
     limit = 2 * jnp.finfo(origin.dtype).nmant
     floor = noise & (still | (base.failures >= 4) | (base.idle >= _PATIENCE))
     status = jnp.where(still | (base.failures >= limit), Status.STALLED, Status.RUNNING)
     status = jnp.where(floor, Status.NOISE_FLOOR, status)
-    bottom = -(jnp.asarray(jnp.finfo(value.dtype).max, value.dtype) ** 0.75)
+    bottom = -(jnp.asarray(jnp.finfo(origin.dtype).max, value.dtype) ** 0.75)
     status = jnp.where(value < bottom, Status.UNBOUNDED, status)
     return jnp.where(jnp.isfinite(base.answer.residual), status, Status.NONFINITE).astype(jnp.int8)
 

@@ -7,7 +7,17 @@ a small smooth problem whose curvature is about one.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gdjax.optimizers import adaptive, first_order
+from gdjax.optimizers import (
+    adaptive,
+    barzilai_borwein,
+    conjugate,
+    cubic,
+    first_order,
+    limited_memory,
+    newton,
+    quasi_newton,
+    trust_region,
+)
 from gdjax.types import Transformation
 
 __all__ = ["CATALOGUE", "Entry", "optimizers_by_name"]
@@ -36,6 +46,16 @@ CATALOGUE: dict[str, Entry] = {
     "rmsprop": Entry(adaptive.rmsprop, {"learning_rate": 0.02}),
     "adam": Entry(adaptive.adam, {"learning_rate": 0.1}),
     "adamw": Entry(adaptive.adamw, {"learning_rate": 0.1, "weight_decay": 1e-3}),
+    "newton": Entry(newton.newton, {}),
+    "newton_cg": Entry(newton.newton_cg, {}),
+    "trust_region": Entry(trust_region.trust_region, {}),
+    "cubic_newton": Entry(cubic.cubic_newton, {}),
+    "bfgs": Entry(quasi_newton.bfgs, {}),
+    "dfp": Entry(quasi_newton.dfp, {}),
+    "sr1": Entry(quasi_newton.sr1, {}),
+    "lbfgs": Entry(limited_memory.lbfgs, {}),
+    "barzilai_borwein": Entry(barzilai_borwein.barzilai_borwein, {}),
+    "nonlinear_cg": Entry(conjugate.nonlinear_cg, {}),
 }
 
 
