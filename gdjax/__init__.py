@@ -2,18 +2,23 @@
 
 from typing import TYPE_CHECKING, Any
 
-from gdjax import objectives, parts, problems, schedules, stopping, types
+from gdjax import linesearch, objectives, parts, problems, schedules, stopping, types
 from gdjax.driver import Run, RunState, minimize
+from gdjax.linesearch import line_search
 from gdjax.objectives import Composite, Objective, finite_sum, least_squares
 from gdjax.optimizers.adaptive import adagrad, adam, adamw, eps_inside, eps_outside, rmsprop
+from gdjax.optimizers.barzilai_borwein import barzilai_borwein
 from gdjax.optimizers.clipping import clip_by_global_norm, clip_by_norm
+from gdjax.optimizers.conjugate import nonlinear_cg
 from gdjax.optimizers.cubic import cubic_newton
 from gdjax.optimizers.first_order import gradient_descent, momentum, nesterov
 from gdjax.optimizers.gauss_newton import covariance, gauss_newton
 from gdjax.optimizers.kronecker import shampoo, soap
 from gdjax.optimizers.least_squares import levenberg_marquardt
+from gdjax.optimizers.limited_memory import lbfgs
 from gdjax.optimizers.natural import natural_gradient
 from gdjax.optimizers.newton import newton, newton_cg
+from gdjax.optimizers.quasi_newton import bfgs, broyden, dfp, sr1
 from gdjax.optimizers.saddles import perturbed
 from gdjax.optimizers.trust_region import trust_region
 from gdjax.parts import masked, partition

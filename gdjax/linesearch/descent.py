@@ -2,9 +2,9 @@ r"""A direction and a search make a flat method: one evaluation an update, no lo
 
 The state names the accepted point as its ``answer``; the point that ``update`` is given is the trial
 :math:`x_k + a p_k` that the update before proposed. The search judges it. Accepted, it becomes
-:math:`x_{k+1}`, and the direction sees the pair :math:`s = x_{k+1} - x_k`, :math:`y = g_{k+1} - g_k`; rejected, the update is
-the move back to a better trial. Where a search gives up, the direction forgets the past and steepest descent has its
-turn; where that gives up too, the status says so.
+:math:`x_{k+1}`, and the direction sees the pair :math:`s = x_{k+1} - x_k`, :math:`y = g_{k+1} - g_k`;
+rejected, the update is the move back to a better trial. Where a search gives up, the direction forgets the
+past and steepest descent has its turn; where that gives up too, the status says so.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,7 @@ _RESTART = 30
 """What a failed search counts among them."""
 _LONGEST = 1e3
 """The longest move, in units of the point's norm (at least one)."""
+_DOWN = 1.0
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -199,7 +200,7 @@ def _aim(direction, search, state, move, residual, value, size, bracket):
     asked, memory = jax.lax.cond(moved, ask, lambda: (state.direction, state.memory))
     slope, length = _dot(g, asked).astype(wide), jnp.sqrt(_dot(asked, asked)).astype(wide)
     bad = moved & ~(slope < -jnp.finfo(g.dtype).eps * residual * length)
-    down = jnp.minimum(1, 1 / residual)
+    down = jnp.minimum(1, _DOWN / residual)
     slope = jnp.where(bad, -residual * residual * down, slope)
     length = jnp.where(bad, residual * down, length)
     p = jnp.where(bad, -down.astype(g.dtype) * g, asked)

@@ -33,6 +33,7 @@ CONTINUE, ACCEPT, GIVE_UP = 0, 1, 2
 
 _MOST_TRIALS = 30
 _SETTLED = 1000
+_GROWTH = 10
 
 
 class Point(NamedTuple):
@@ -81,6 +82,10 @@ def _start(value, slope, step):
     return Bracket(origin, origin, Point(infinite, infinite, zero), step, jnp.int32(0))
 
 
+def _decide(accept, give_up):
+    return jnp.where(accept, ACCEPT, jnp.where(give_up, GIVE_UP, CONTINUE)).astype(jnp.int32)
+
+
 def _cubic(a, b):
     """The minimizer of the cubic through two points (Nocedal and Wright, equation 3.59); NaN where none is."""
     span = b.step - a.step
@@ -127,7 +132,7 @@ def _bracket_update(rule, interpolate, constants, bracket, trial, noise, longest
 
     ahead = _cubic(low, trial)
     ahead = jnp.where(ahead > trial.step, ahead, jnp.inf)
-    ahead = jnp.minimum(jnp.clip(ahead, 2 * trial.step, 10 * trial.step), longest)
+    ahead = jnp.minimum(jnp.clip(ahead, 2 * trial.step, _GROWTH * trial.step), longest)
     span = new_high.step - new_low.step
     before = choose(shorter & ~open_before, high, low)
     inside = (interpolate(before, new_low, new_high, trial, bracket.trials, noise) - new_low.step) / span
@@ -137,7 +142,7 @@ def _bracket_update(rule, interpolate, constants, bracket, trial, noise, longest
 
     done = (bracket.trials >= _MOST_TRIALS) | (jnp.abs(span) <= 4 * jnp.finfo(span.dtype).eps * new_low.step)
     settle = done & (new_low.step > 0) & ~settled
-    decision = jnp.where(accept, ACCEPT, jnp.where(done & ~settle, GIVE_UP, CONTINUE)).astype(jnp.int32)
+    decision = _decide(accept, done & ~settle)
     step = jnp.where(settle, new_low.step, step)
     trials = jnp.where(settle, _SETTLED, bracket.trials + 1).astype(jnp.int32)
     return decision, Bracket(origin, new_low, new_high, step, trials)
@@ -161,15 +166,59 @@ def _weak_rule(constants, origin, trial, noise):
 
 
 def strong_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
-    return Search(
-        Partial(_start), Partial(_bracket_update, Partial(_strong_rule), Partial(_by_cubic), (c1, c2))
-    )
+    r"""The strong Wolfe conditions by zooming with cubic interpolation.
+
+    .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0), \qquad |\phi'(a)| \le c_2 |\phi'(0)|
+
+    Where nothing bounds the step yet, trials grow up to tenfold; inside a bracket they keep a tenth of it from its
+    ends, and every fourth halves it. After thirty trials the lowest point found is taken.
+
+    Args:
+      c1: the least share of the foreseen gain, in (0, c2).
+      c2: the largest slope left, in (c1, 1): 0.9 for quasi-Newton directions, 0.1 for conjugate gradients, next to
+        0 for an exact search.
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., equation 3.7 and algorithms 3.5, 3.6.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> exact = gdjax.linesearch.strong_wolfe(c2=1e-3)
+      >>> run = gdjax.minimize(lambda x: jnp.sum(x**4), jnp.ones(3), gdjax.bfgs(exact))
+      >>> gdjax.Status(int(run.status)).name
+      'CONVERGED'
+    """
+    rule, interpolate = Partial(_strong_rule), Partial(_by_cubic)
+    return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
 
 def hager_zhang(c1: Any = 0.1, c2: Any = 0.9) -> Search:
-    return Search(
-        Partial(_start), Partial(_bracket_update, Partial(_weak_rule), Partial(_by_secants), (c1, c2))
-    )
+    r"""The Wolfe conditions, or where values drown in rounding the approximate ones, by secant steps.
+
+    .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0), \; \phi'(a) \ge c_2 \phi'(0) \quad\text{or}\quad
+        (2 c_1 - 1)\, \phi'(0) \ge \phi'(a) \ge c_2 \phi'(0), \; \phi(a) \le \phi(0) + \epsilon_k
+
+    The trials inside a bracket are Hager and Zhang's double secant step and bisection, one a call instead of
+    all in one; :math:`\epsilon_k` is the rounding of the value and not a fixed 1e-6 of it, so that values
+    never rise above rounding.
+
+    Args:
+      c1: :math:`\delta`, in (0, 0.5).
+      c2: :math:`\sigma`, in [c1, 1).
+
+    Reference:
+      Hager, Zhang, A new conjugate gradient method with guaranteed descent and an efficient line search,
+      SIAM J. Optim. 16, 2005, section 4.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> method = gdjax.nonlinear_cg(search=gdjax.linesearch.hager_zhang())
+      >>> run = gdjax.minimize(lambda x: jnp.sum(x**4), jnp.ones(3), method)
+      >>> gdjax.Status(int(run.status)).name
+      'CONVERGED'
+    """
+    rule, interpolate = Partial(_weak_rule), Partial(_by_secants)
+    return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
 
 def _backtracking_update(c1, bracket, trial, noise, longest):
@@ -178,10 +227,30 @@ def _backtracking_update(c1, bracket, trial, noise, longest):
     accept = _gains(c1, origin, trial, noise) & jnp.isfinite(trial.slope)
     guess = -0.5 * origin.slope * a * a / (trial.value - origin.value - a * origin.slope)
     step = jnp.clip(jnp.where(jnp.isfinite(guess), guess, 0), 0.1 * a, 0.5 * a)
-    done = bracket.trials >= _MOST_TRIALS
-    decision = jnp.where(accept, ACCEPT, jnp.where(done, GIVE_UP, CONTINUE)).astype(jnp.int32)
+    decision = _decide(accept, bracket.trials >= _MOST_TRIALS)
     return decision, bracket._replace(step=step, trials=bracket.trials + 1)
 
 
 def backtracking(c1: Any = 1e-4) -> Search:
+    r"""The Armijo condition by backtracking with safeguarded quadratic interpolation.
+
+    .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0)
+
+    A rejected step shrinks to the minimizer of the parabola through :math:`\phi(0), \phi'(0), \phi(a)`, kept within
+    a tenth and a half of it. Choose it where a direction knows its length; it never lengthens a step.
+
+    Args:
+      c1: the least share of the foreseen gain, in (0, 1).
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 3.1 and equation 3.58; Dennis and Schnabel,
+      Numerical Methods for Unconstrained Optimization, algorithm A6.3.1.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp, optax
+      >>> method = gdjax.line_search(optax.sgd(1.0), gdjax.linesearch.backtracking(c1=0.1))
+      >>> run = gdjax.minimize(lambda x: jnp.sum(x**4), jnp.ones(3), method)
+      >>> bool(run.value < 1e-6)
+      True
+    """
     return Search(Partial(_start), Partial(_backtracking_update, c1))

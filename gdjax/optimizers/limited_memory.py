@@ -99,8 +99,8 @@ def lbfgs(
         u = R^{-1} S g, \quad q = g - Y^T u, \quad w = R^{-T}(D u - \gamma Y q), \quad p = -(\gamma q + S^T w)
 
     with the rows of :math:`S, Y` the last :math:`m` steps and gradient changes, :math:`R` the upper triangle and
-    :math:`D` the diagonal of :math:`S Y^T`, and :math:`\gamma = s_m^T y_m / y_m^T y_m`. This is the product of the two-loop
-    recursion, as matrix products.
+    :math:`D` the diagonal of :math:`S Y^T`, and :math:`\gamma = s_m^T y_m / y_m^T y_m`. This is the
+    product of the two-loop recursion, as matrix products.
 
     A step costs one evaluation and five products with ``(m, n)`` arrays; memory is :math:`2 m n` and a few vectors.
     Choose it where an n x n matrix is too large, from some hundred parameters on; `bfgs` needs fewer steps

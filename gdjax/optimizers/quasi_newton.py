@@ -59,7 +59,8 @@ def powell_damping(sy: Scalar, sBs: Scalar) -> Scalar:
       Nocedal and Wright, Numerical Optimization, 2nd ed., procedure 18.2.
 
     Example:
-      >>> float(powell_damping(-1.0, 1.0))
+      >>> from gdjax.optimizers.quasi_newton import powell_damping
+      >>> round(float(powell_damping(-1.0, 1.0)), 3)
       0.4
     """
     return jnp.where(sy >= 0.2 * sBs, 1, 0.8 * sBs / jnp.where(sy >= 0.2 * sBs, 1, sBs - sy))
@@ -124,16 +125,104 @@ def _dense(coefficients: Any, damping: Any, search: Search | None) -> Transforma
 def bfgs(
     search: Search | None = None, *, damping: Callable[[Scalar, Scalar], Scalar] | None = None
 ) -> Transformation:
+    r"""BFGS with a flat strong Wolfe search.
+
+    .. math:: H_+ = \Big(I - \frac{s y^T}{s^T y}\Big) H \Big(I - \frac{y s^T}{s^T y}\Big) + \frac{s s^T}{s^T y}
+
+    Pairs whose curvature :math:`s^T y` drowns in rounding are skipped; where a search fails, :math:`H` starts anew.
+    A step costs one evaluation and :math:`O(n^2)`; memory is :math:`n^2`. Choose it for smooth objectives of up to some
+    hundred parameters, and for many small ones at once under ``vmap``.
+
+    Args:
+      search: how far to go along the direction; `gdjax.linesearch.strong_wolfe` by default.
+      damping: what to do with pairs of small or negative curvature: None skips them, `powell_damping` bends
+        them (of use with `gdjax.linesearch.backtracking`, which does not see to the curvature).
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 6.1 and equations 6.17, 6.20.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+      >>> run = gdjax.minimize(f, jnp.array([-1.2, 1.0]), gdjax.bfgs())
+      >>> bool(jnp.allclose(run.params, 1, atol=1e-4))
+      True
+    """
     return _dense(Partial(_bfgs_coefficients), damping, search)
 
 
 def broyden(phi: Any, search: Search | None = None) -> Transformation:
+    r"""The Broyden family: :math:`\phi = 0` is BFGS, :math:`\phi = 1` is DFP.
+
+    .. math::
+
+        B_+ = B - \frac{B s s^T B}{s^T B s} + \frac{y y^T}{y^T s} + \phi\, (s^T B s)\, v v^T, \qquad
+        v = \frac{y}{y^T s} - \frac{B s}{s^T B s},
+
+    kept as its inverse, in which BFGS has the weight :math:`\theta = (1 - \phi) / (1 - \phi + \phi \mu)` with
+    :math:`\mu = (y^T H y)(s^T B s) / (s^T y)^2`. Cost and memory are those of `bfgs`.
+
+    Args:
+      phi: in [0, 1] where positive definiteness is to be kept; somewhat below 0 works too.
+      search: how far to go along the direction; `gdjax.linesearch.strong_wolfe` by default.
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., equation 6.32; Fletcher, Practical Methods of
+      Optimization, 2nd ed., section 3.3.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = lambda x: jnp.sum(jnp.array([1.0, 10.0]) * x**2)
+      >>> run = gdjax.minimize(f, jnp.ones(2), gdjax.broyden(0.5))
+      >>> bool(jnp.allclose(run.params, 0, atol=1e-4))
+      True
+    """
     return _dense(Partial(_broyden_coefficients, phi), None, search)
 
 
 def dfp(search: Search | None = None) -> Transformation:
+    r"""DFP, the `broyden` method with :math:`\phi = 1`.
+
+    .. math:: H_+ = H - \frac{H y y^T H}{y^T H y} + \frac{s s^T}{y^T s}
+
+    It mends a poor :math:`H` more slowly than `bfgs`, to which it is dual; here for comparison.
+
+    Args:
+      search: how far to go along the direction; `gdjax.linesearch.strong_wolfe` by default.
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., equation 6.15.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = lambda x: jnp.sum(jnp.array([1.0, 10.0]) * x**2)
+      >>> run = gdjax.minimize(f, jnp.ones(2), gdjax.dfp())
+      >>> bool(jnp.allclose(run.params, 0, atol=1e-4))
+      True
+    """
     return broyden(1.0, search)
 
 
 def sr1(search: Search | None = None) -> Transformation:
+    r"""The symmetric rank-one update with a line search.
+
+    .. math:: H_+ = H + \frac{(s - H y)(s - H y)^T}{(s - H y)^T y}
+
+    :math:`H` follows negative curvature too; where :math:`-H g` then leads uphill, the step goes down the gradient and
+    :math:`H` starts anew. Pairs with a small denominator are skipped (6.26). `gdjax.trust_region` suits an indefinite
+    model better. Cost and memory are those of `bfgs`.
+
+    Args:
+      search: how far to go along the direction; `gdjax.linesearch.strong_wolfe` by default.
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., equations 6.25 and 6.26.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = lambda x: jnp.sum(jnp.array([1.0, 10.0]) * x**2)
+      >>> run = gdjax.minimize(f, jnp.ones(2), gdjax.sr1())
+      >>> bool(jnp.allclose(run.params, 0, atol=1e-4))
+      True
+    """
     return _dense(Partial(_sr1_coefficients), None, search)

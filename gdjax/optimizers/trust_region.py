@@ -8,6 +8,7 @@ The trial is accepted where :math:`\rho_k > 10^{-4}`; the radius shrinks where t
 is below the rounding of the value, gradients judge (see `gdjax.trials`).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +91,11 @@ def _learned(secant, matrix, base, judged, x, grad):
     return jnp.where(base.count == 0, jnp.where(jnp.isfinite(slope), slope, 1) * identity, new)
 
 
-def _update(parts, updates, state, params=None, *, value=None, value_fn=None, **extra):
+def _times(matrix: Any) -> Callable[[Any], Any]:
+    return lambda v: matrix @ v
+
+
+def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
     del extra
     subproblem, curvature, radius = parts
     checks.require("trust_region", params=params, value=value)
@@ -103,10 +108,8 @@ def _update(parts, updates, state, params=None, *, value=None, value_fn=None, **
 
     if isinstance(curvature, Secant):
         matrix = _learned(curvature, state.matrix, old, judged, x, grad)
-        factors = subproblem.factor(lambda: matrix, lambda v: matrix @ v)
-
-        def product(v):
-            return matrix @ v
+        product = _times(matrix)
+        factors = subproblem.factor(lambda: matrix, product)
     else:
         checks.require("trust_region", value_fn=value_fn)
         operator = trials.operator_at(curvature, value_fn, base.answer.params)
