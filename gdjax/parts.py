@@ -76,8 +76,9 @@ def partition(
 
     Example:
       >>> import gdjax, jax.numpy as jnp, optax
-      >>> mixed = gdjax.partition({"head": gdjax.newton(1.0), "body": optax.sgd(0.1)}, {"w": "head", "b":
-      "body"}) >>> f = lambda p: jnp.sum((p["w"] - 3.0) ** 2) + (p["b"] - 1.0) ** 2
+      >>> methods = {"head": gdjax.newton(1.0), "body": optax.sgd(0.1)}
+      >>> mixed = gdjax.partition(methods, {"w": "head", "b": "body"})
+      >>> f = lambda p: jnp.sum((p["w"] - 3.0) ** 2) + (p["b"] - 1.0) ** 2
       >>> run = gdjax.minimize(f, {"w": jnp.zeros(2), "b": jnp.zeros(())}, mixed, stop=None, max_steps=1)
       >>> run.params["w"].tolist()
       [3.0, 3.0]
@@ -92,5 +93,13 @@ def masked(inner: optax.GradientTransformation, mask: Params | Callable[[Params]
       inner: the transformation of the leaves where the mask says True.
       mask: a tree like the parameters (or a prefix of it, or a function that makes one) of booleans. As with
         optax, the gradients of the other leaves pass through unchanged.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> head = gdjax.masked(gdjax.newton(1.0), {"w": True, "b": False})
+      >>> f = lambda p: jnp.sum((p["w"] - 3.0) ** 2) + 0.0 * p["b"]
+      >>> run = gdjax.minimize(f, {"w": jnp.zeros(2), "b": jnp.zeros(())}, head, stop=None, max_steps=1)
+      >>> run.params["w"].tolist()
+      [3.0, 3.0]
     """
     return _completing(optax.masked(inner, mask))

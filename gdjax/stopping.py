@@ -85,7 +85,15 @@ def _value_update(target, state, step):
 
 
 def value_below(target: Any) -> StopCriterion:
-    """Stops with `Status.TARGET` when the value is at or below ``target``."""
+    """Stops with `Status.TARGET` when the value is at or below ``target``.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f, sgd = (lambda x: jnp.sum(x**2)), gdjax.gradient_descent(0.1)
+      >>> run = gdjax.minimize(f, jnp.ones(3), sgd, stop=gdjax.stopping.value_below(1e-2))
+      >>> gdjax.Status(int(run.status)).name
+      'TARGET'
+    """
     return StopCriterion(Partial(_no_state), Partial(_value_update, target))
 
 
@@ -124,6 +132,13 @@ def stalled(steps: Any = 50, *, relative: Any = None) -> StopCriterion:
     Args:
       steps: how many steps in a row may pass without progress; at least 1.
       relative: the least relative gain in value that counts; four units of rounding by default.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f, sgd = (lambda x: jnp.sum(x**2)), gdjax.gradient_descent(0.1)
+      >>> run = gdjax.minimize(f, jnp.ones(3), gdjax.gradient_descent(0.0), stop=gdjax.stopping.stalled(20))
+      >>> gdjax.Status(int(run.status)).name
+      'STALLED'
     """
     return StopCriterion(Partial(_best_init), Partial(_stalled_update, steps, relative))
 
@@ -142,6 +157,13 @@ def patience(steps: Any, *, gain: Any = 0.0) -> StopCriterion:
     Args:
       steps: how many steps in a row may pass without a new best value; at least 1.
       gain: the least absolute fall that counts as a new best; at least 0.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f, sgd = (lambda x: jnp.sum(x**2)), gdjax.gradient_descent(0.1)
+      >>> run = gdjax.minimize(f, jnp.ones(3), gdjax.gradient_descent(0.0), stop=gdjax.stopping.patience(5))
+      >>> gdjax.Status(int(run.status)).name
+      'STALLED'
     """
     return StopCriterion(Partial(_best_init), Partial(_patience_update, steps, gain))
 
@@ -154,7 +176,15 @@ def _diverged_update(factor, first, step):
 
 
 def diverged(factor: Any = 1e6) -> StopCriterion:
-    """Stops with `Status.DIVERGED` when the value exceeds its start by ``factor * max(|start|, 1)``."""
+    """Stops with `Status.DIVERGED` when the value exceeds its start by ``factor * max(|start|, 1)``.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f, sgd = (lambda x: jnp.sum(x**2)), gdjax.gradient_descent(0.1)
+      >>> run = gdjax.minimize(f, jnp.ones(3), gdjax.gradient_descent(1.5), stop=gdjax.stopping.diverged(100.0))
+      >>> gdjax.Status(int(run.status)).name
+      'DIVERGED'
+    """
     return StopCriterion(Partial(_start), Partial(_diverged_update, factor))
 
 
@@ -175,7 +205,16 @@ def _any_update(criteria, states, step):
 
 
 def any_of(*criteria: StopCriterion) -> StopCriterion:
-    """Stops as soon as one of ``criteria`` does, with the status of the first in order that says so."""
+    """Stops as soon as one of ``criteria`` does, with the status of the first in order that says so.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f, sgd = (lambda x: jnp.sum(x**2)), gdjax.gradient_descent(0.1)
+      >>> either = gdjax.stopping.any_of(gdjax.stopping.residual_below(1e-3), gdjax.stopping.stalled())
+      >>> run = gdjax.minimize(f, jnp.ones(3), sgd, stop=either)
+      >>> gdjax.Status(int(run.status)).name
+      'CONVERGED'
+    """
     return _combine("any_of", criteria, _any_update)
 
 
@@ -185,7 +224,16 @@ def _all_update(criteria, states, step):
 
 
 def all_of(*criteria: StopCriterion) -> StopCriterion:
-    """Stops when all ``criteria`` say so at the same step, with the status of the first."""
+    """Stops when all ``criteria`` say so at the same step, with the status of the first.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f, sgd = (lambda x: jnp.sum(x**2)), gdjax.gradient_descent(0.1)
+      >>> both = gdjax.stopping.all_of(gdjax.stopping.residual_below(1e-3), gdjax.stopping.value_below(1.0))
+      >>> run = gdjax.minimize(f, jnp.ones(3), sgd, stop=both)
+      >>> gdjax.Status(int(run.status)).name
+      'CONVERGED'
+    """
     return _combine("all_of", criteria, _all_update)
 
 

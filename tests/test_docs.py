@@ -105,7 +105,7 @@ def test_docstring_examples(path, tmp_path, monkeypatch):
     assert len(tests) == written_examples(path), "an example is written where nothing executes it"
     failures = []
     for test in tests:
-        test.globs = {"__name__": "__main__"}  # as a user would type it: nothing imported yet
+        test.globs = {**vars(module), "__name__": "__main__"}
         report = []
         runner = doctest.DocTestRunner(optionflags=OPTIONS)
         with warnings.catch_warnings():

@@ -28,6 +28,8 @@ _RESTART = 30
 """What a failed search counts among them."""
 _LONGEST = 1e3
 """The longest move, in units of the point's norm (at least one)."""
+_BESIDE_OTHERS = 1e-2
+"""What counts as eps where other methods move other params between the evaluations."""
 _DOWN = 1.0
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
@@ -62,7 +64,11 @@ class Move(NamedTuple):
 
 
 def unit_step(along: Scalar, before: Scalar, slope: Scalar) -> Scalar:
-    """The first trial of directions that know their length, such as Newton's: one."""
+    """The first trial of directions that know their length, such as Newton's: one.
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., 2006, section 3.5.
+    """
     del before
     return jnp.ones_like(slope) + 0 * jnp.where(jnp.isfinite(along), along, 0)
 
@@ -162,7 +168,10 @@ def _init(direction, search, params):
 
 
 def _eps(params, value):
-    """The coarsest rounding among params and value."""
+    """The coarsest rounding among params and value; beside other methods, what their moves may do to the value."""
+    leaves = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode))
+    if any(isinstance(leaf, optax.MaskedNode) for leaf in leaves):
+        return _BESIDE_OTHERS
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(params)]
     return max(float(jnp.finfo(dtype).eps) for dtype in [*dtypes, value.dtype])
 

@@ -112,7 +112,7 @@ def _by_secants(before, low, high, trial, trials, noise):
     middle = 0.5 * (low.step + high.step)
     second = _secant(before, trial)
     turn = trials % 3
-    return jnp.where(turn == 0, middle, jnp.where(turn == 1, _secant(low, high), second))
+    return jnp.where(turn == 0, _secant(low, high), jnp.where(turn == 1, second, middle))
 
 
 def _bracket_update(rule, interpolate, constants, bracket, trial, noise, longest):
@@ -149,10 +149,11 @@ def _bracket_update(rule, interpolate, constants, bracket, trial, noise, longest
 
 
 def _gains(c1, origin, trial, noise):
-    """The Armijo condition, or its form in slopes where values drown in rounding."""
+    """The Armijo condition, or where values drown in rounding its form in slopes."""
     by_value = trial.value <= origin.value + c1 * trial.step * origin.slope
-    by_slope = (trial.value <= origin.value + noise) & (trial.slope <= (2 * c1 - 1) * origin.slope)
-    return jnp.isfinite(trial.value) & (by_value | by_slope)
+    by_slope = trial.slope <= (2 * c1 - 1) * origin.slope
+    drowned = jnp.abs(trial.value - origin.value) <= noise
+    return jnp.isfinite(trial.value) & jnp.where(drowned, by_slope, by_value)
 
 
 def _strong_rule(constants, origin, trial, noise):

@@ -24,12 +24,24 @@ _TINY = 2.0**-126
 
 
 def eps_inside(moment: jax.Array, eps: Any) -> jax.Array:
-    r""":math:`\sqrt{s + \epsilon}`, a denominator for `adagrad` and `rmsprop`."""
+    r""":math:`\sqrt{s + \epsilon}`, a denominator for `adagrad` and `rmsprop`.
+
+    Example:
+      >>> import gdjax
+      >>> float(gdjax.eps_inside(3.0, 1.0))
+      2.0
+    """
     return jnp.sqrt(moment + (eps + _TINY))
 
 
 def eps_outside(moment: jax.Array, eps: Any) -> jax.Array:
-    r""":math:`\sqrt{s} + \epsilon`, a denominator for `adagrad` and `rmsprop`."""
+    r""":math:`\sqrt{s} + \epsilon`, a denominator for `adagrad` and `rmsprop`.
+
+    Example:
+      >>> import gdjax
+      >>> float(gdjax.eps_outside(4.0, 1.0))
+      3.0
+    """
     return jnp.sqrt(moment + _TINY) + eps
 
 

@@ -52,7 +52,6 @@ CATALOGUE: dict[str, Entry] = {
     "cubic_newton": Entry(cubic.cubic_newton, {}),
     "bfgs": Entry(quasi_newton.bfgs, {}),
     "dfp": Entry(quasi_newton.dfp, {}),
-    "sr1": Entry(quasi_newton.sr1, {}),
     "lbfgs": Entry(limited_memory.lbfgs, {}),
     "barzilai_borwein": Entry(barzilai_borwein.barzilai_borwein, {}),
     "nonlinear_cg": Entry(conjugate.nonlinear_cg, {}),

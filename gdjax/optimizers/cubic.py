@@ -109,8 +109,9 @@ def cubic_newton(weight: Any = None, *, curvature: Curvature = derivatives.hessi
 
     Example:
       >>> import gdjax, jax.numpy as jnp
-      >>> run = gdjax.minimize(lambda x: jnp.sum(x**4 / 4 - x**2 / 2), jnp.array([0.05, -0.05]),
-      gdjax.cubic_newton()) >>> run.params.round(3).tolist()
+      >>> well = lambda x: jnp.sum(x**4 / 4 - x**2 / 2)
+      >>> run = gdjax.minimize(well, jnp.array([0.05, -0.05]), gdjax.cubic_newton())
+      >>> run.params.round(3).tolist()
       [1.0, -1.0]
     """
     parts = trees.callables_as_trees((curvature, weight))

@@ -187,6 +187,14 @@ def animate(
 
     Returns:
       The path of the file.
+
+    Example:
+      >>> import numpy as np, xarray as xr
+      >>> from gdjax import plots
+      >>> path = 0.9 ** np.arange(5)[:, None] * np.array([1.0, -2.0])
+      >>> data = xr.DataArray(path, dims=("step", "x_0"), coords={"step": range(5)}, name="x")
+      >>> plots.animate(data, lambda x: x @ x, "path.gif", frames=2).name
+      'path.gif'
     """
     from matplotlib.animation import PillowWriter
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -46,6 +46,13 @@ def basins(
       A Dataset over ``rate`` and the dimensions left: ``median``, ``lower``, ``upper`` (the
       quartiles), ``inside`` (whether the rate is in the range), and without ``rate``: ``best``,
       ``best_rate``, ``lowest_rate``, ``highest_rate`` (NaN where every rate failed).
+
+    Example:
+      >>> import xarray as xr
+      >>> from gdjax import plots
+      >>> loss = xr.DataArray([[3.0], [1.0], [2.0]], {"learning_rate": [0.1, 0.2, 0.3]}, ("learning_rate", "seed"))
+      >>> float(plots.basins(loss).best_rate)
+      0.2
     """
     array = selection.variable(data, variable, _OWNER)
     rate = selection.dimension(array, rate, _OWNER)
