@@ -2,36 +2,76 @@
 
 from typing import TYPE_CHECKING, Any
 
-from gdjax import linesearch, objectives, parts, problems, schedules, stopping, types
+from gdjax import objectives, problems, schedules, stopping, types
 from gdjax.driver import Run, RunState, minimize
-from gdjax.linesearch import line_search
 from gdjax.objectives import Composite, Objective, finite_sum, least_squares
 from gdjax.optimizers.adaptive import adagrad, adam, adamw, eps_inside, eps_outside, rmsprop
-from gdjax.optimizers.barzilai_borwein import barzilai_borwein
 from gdjax.optimizers.clipping import clip_by_global_norm, clip_by_norm
-from gdjax.optimizers.conjugate import nonlinear_cg
-from gdjax.optimizers.cubic import cubic_newton
 from gdjax.optimizers.first_order import gradient_descent, momentum, nesterov
-from gdjax.optimizers.gauss_newton import covariance, gauss_newton
-from gdjax.optimizers.kronecker import shampoo, soap
-from gdjax.optimizers.least_squares import levenberg_marquardt
-from gdjax.optimizers.limited_memory import lbfgs
-from gdjax.optimizers.natural import natural_gradient
-from gdjax.optimizers.newton import newton, newton_cg
-from gdjax.optimizers.quasi_newton import bfgs, broyden, dfp, sr1
-from gdjax.optimizers.saddles import perturbed
-from gdjax.optimizers.trust_region import trust_region
-from gdjax.parts import masked, partition
 from gdjax.precision import at_least_float32, master_copy
 from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain
 
 if TYPE_CHECKING:
-    from gdjax import bench, cli, plots, sweeps
+    from gdjax import bench, cli, linesearch, parts, plots, sweeps
+    from gdjax.linesearch import line_search
+    from gdjax.optimizers.barzilai_borwein import barzilai_borwein
+    from gdjax.optimizers.conjugate import nonlinear_cg
+    from gdjax.optimizers.cubic import cubic_newton
+    from gdjax.optimizers.gauss_newton import covariance, gauss_newton
+    from gdjax.optimizers.kronecker import shampoo, soap
+    from gdjax.optimizers.least_squares import levenberg_marquardt
+    from gdjax.optimizers.limited_memory import lbfgs
+    from gdjax.optimizers.natural import natural_gradient
+    from gdjax.optimizers.newton import newton, newton_cg
+    from gdjax.optimizers.quasi_newton import bfgs, broyden, dfp, sr1
+    from gdjax.optimizers.saddles import perturbed
+    from gdjax.optimizers.trust_region import trust_region
+    from gdjax.parts import masked, partition
     from gdjax.sweeps import static, sweep
 
-_LAZY = {name: name for name in ("bench", "cli", "plots", "sweeps")} | {"static": "sweeps", "sweep": "sweeps"}
-"""Names that cost an import: each with the submodule that holds it."""
+_HOMES = {
+    "linesearch": ("line_search",),
+    "optimizers.barzilai_borwein": ("barzilai_borwein",),
+    "optimizers.conjugate": ("nonlinear_cg",),
+    "optimizers.cubic": ("cubic_newton",),
+    "optimizers.gauss_newton": (
+        "covariance",
+        "gauss_newton",
+    ),
+    "optimizers.kronecker": (
+        "shampoo",
+        "soap",
+    ),
+    "optimizers.least_squares": ("levenberg_marquardt",),
+    "optimizers.limited_memory": ("lbfgs",),
+    "optimizers.natural": ("natural_gradient",),
+    "optimizers.newton": (
+        "newton",
+        "newton_cg",
+    ),
+    "optimizers.quasi_newton": (
+        "bfgs",
+        "broyden",
+        "dfp",
+        "sr1",
+    ),
+    "optimizers.saddles": ("perturbed",),
+    "optimizers.trust_region": ("trust_region",),
+    "parts": (
+        "masked",
+        "partition",
+    ),
+    "sweeps": (
+        "static",
+        "sweep",
+    ),
+}
+"""Names that are imported when one is first used, by the module that holds them: ``import gdjax`` stays light."""
+
+_LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
+    name: name for name in ("bench", "cli", "linesearch", "parts", "plots", "sweeps")
+}
 
 
 def __getattr__(name: str) -> Any:
