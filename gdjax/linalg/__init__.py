@@ -2,4 +2,4 @@
 
 from gdjax.linalg.dense import Cholesky, Spectral, eigh_solve, shifted_cholesky
 from gdjax.linalg.solve import Solution, cg, minres
-from gdjax.linalg.truncated import TrustStep, steihaug
+from gdjax.linalg.truncated import TrustStep, truncated_cg

@@ -9,17 +9,18 @@ from gdjax.linalg.vectors import add, count, norm, ratio, times, unit, vdot
 from gdjax.trees import choose
 from gdjax.types import MatVec, Params, Scalar
 
-__all__ = ["TrustStep", "steihaug"]
+__all__ = ["TrustStep", "truncated_cg"]
 
 
 class TrustStep(NamedTuple):
-    """What `steihaug` found.
+    """What `truncated_cg` found.
 
     Attributes:
       step: a pytree as the gradient.
       decrease: what the quadratic model falls by, at least 0.
       on_boundary: whether the step ends on the boundary of the region.
       negative: whether a direction without positive curvature led there.
+      scale: the largest curvature met, :math:`|d^T B d| / d^T d`.
       steps: products taken, int32.
     """
 
@@ -27,10 +28,11 @@ class TrustStep(NamedTuple):
     decrease: Scalar
     on_boundary: Scalar
     negative: Scalar
+    scale: Scalar
     steps: Scalar
 
 
-class _SteihaugState(NamedTuple):
+class _Path(NamedTuple):
     step: Params
     slope: Params
     direction: Params
@@ -38,6 +40,7 @@ class _SteihaugState(NamedTuple):
     decrease: Scalar
     on_boundary: Scalar
     negative: Scalar
+    scale: Scalar
     steps: Scalar
     finished: Scalar
 
@@ -52,14 +55,14 @@ def _to_boundary(step: Params, direction: Params, radius: Scalar) -> Scalar:
     return jnp.where(jnp.isfinite(radius), ratio(share * radius, length), 0)
 
 
-def steihaug(
+def truncated_cg(
     product: MatVec, gradient: Params, radius: Any, *, tolerance: Any = 1e-5, max_steps: Any = None
 ) -> TrustStep:
     r"""The trust-region step by truncated conjugate gradients.
 
     Follows conjugate gradients on :math:`m(z) = g^T z + \tfrac12 z^T B z` from :math:`z = 0`, and goes
     straight to the boundary :math:`\|z\| = \Delta` where an iterate would leave the region or a direction has
-    :math:`d^T B d \le 0`. The decrease is at least the Cauchy point's.
+    :math:`d^T B d \le 0` to rounding. The decrease is at least the Cauchy point's.
 
     Args:
       product: ``v -> B v``.
@@ -76,7 +79,7 @@ def steihaug(
     Example:
       >>> import jax.numpy as jnp
       >>> from gdjax import linalg
-      >>> found = linalg.steihaug(lambda v: 2.0 * v, jnp.array([-4.0, 0.0]), 1.0)
+      >>> found = linalg.truncated_cg(lambda v: 2.0 * v, jnp.array([-4.0, 0.0]), 1.0)
       >>> found.step.tolist(), float(found.decrease), bool(found.on_boundary)
       ([1.0, 0.0], 3.0, True)
     """
@@ -87,8 +90,8 @@ def steihaug(
     radius = jnp.asarray(radius, start_norm.dtype)
     scaled = jnp.minimum(radius / size, jnp.finfo(start_norm.dtype).max)
     region = jnp.where(jnp.isfinite(radius), scaled, radius)
-    no = jnp.asarray(False)
-    start = _SteihaugState(
+    no, eps = jnp.asarray(False), jnp.finfo(start_norm.dtype).eps
+    start = _Path(
         step=jax.tree.map(jnp.zeros_like, gradient),
         slope=gradient,
         direction=times(jnp.asarray(-1.0, start_norm.dtype), gradient),
@@ -96,6 +99,7 @@ def steihaug(
         decrease=jnp.zeros_like(start_norm),
         on_boundary=no,
         negative=no,
+        scale=jnp.zeros_like(start_norm),
         steps=jnp.int32(0),
         finished=~(start_norm > 0),
     )
@@ -105,10 +109,11 @@ def steihaug(
 
     def iterate(state):
         image = product(state.direction)
-        bend = vdot(state.direction, image)
+        bend, square = vdot(state.direction, image), vdot(state.direction, state.direction)
         known = jnp.isfinite(bend)
-        negative = known & (bend <= 0)
-        length = jnp.where(bend > 0, ratio(state.square, bend), jnp.inf)
+        scale = jnp.maximum(state.scale, jnp.where(known, ratio(jnp.abs(bend), square), 0))
+        negative = known & (bend <= eps * scale * square)
+        length = jnp.where(negative, jnp.inf, ratio(state.square, bend))
         inside = norm(add(state.step, length, state.direction)) < region
         leaves = known & ~inside
         length = jnp.where(leaves, _to_boundary(state.step, state.direction, region), length)
@@ -117,7 +122,7 @@ def steihaug(
         square = vdot(slope, slope)
         downhill = times(jnp.asarray(-1.0, square.dtype), slope)
         gain = length * (state.square - 0.5 * length * jnp.where(known, bend, 0))
-        return _SteihaugState(
+        return _Path(
             step=add(state.step, length, state.direction),
             slope=slope,
             direction=add(downhill, ratio(square, state.square), state.direction),
@@ -125,11 +130,17 @@ def steihaug(
             decrease=state.decrease + gain,
             on_boundary=leaves & jnp.isfinite(region),
             negative=negative,
+            scale=scale,
             steps=state.steps + 1,
             finished=leaves | ~known,
         )
 
     end = jax.lax.while_loop(unfinished, iterate, start)
     return TrustStep(
-        times(size, end.step), size * (size * end.decrease), end.on_boundary, end.negative, end.steps
+        times(size, end.step),
+        size * (size * end.decrease),
+        end.on_boundary,
+        end.negative,
+        end.scale,
+        end.steps,
     )

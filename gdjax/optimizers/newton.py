@@ -87,7 +87,7 @@ def _truncated_direction(max_products, memory: Forcing, operator: Operator, grad
     kept = _GAMMA * memory.tolerance**_POWER
     tolerance = jnp.where(kept > 0.1, jnp.maximum(tolerance, kept), tolerance)
     tolerance = jnp.where(jnp.isfinite(tolerance), jnp.minimum(tolerance, _LOOSEST), _LOOSEST)
-    found = linalg.steihaug(operator.product, grad, jnp.inf, tolerance=tolerance, max_steps=max_products)
+    found = linalg.truncated_cg(operator.product, grad, jnp.inf, tolerance=tolerance, max_steps=max_products)
     return found.step, Forcing(tolerance.astype(size.dtype), size)
 
 
