@@ -1,0 +1,81 @@
+"""What projections and regularizers share: leaves in float32 at least, prefixes of trees, norms at any scale."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from gdjax.types import Params, Scalar
+
+__all__ = ["each", "flat", "spread", "total", "unit", "wide"]
+
+
+def wide(leaf: Any) -> jax.Array:
+    """An array of float32 at least: half precision is only for keeping."""
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def spread(prefix: Any, tree: Params) -> Any:
+    """``prefix`` with each of its leaves repeated over the leaves of ``tree`` below it."""
+    return jax.tree.map(lambda part, below: jax.tree.map(lambda _: part, below), prefix, tree)
+
+
+def each(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> Params:
+    """``function(leaf, *numbers)`` at each leaf, computed wide and kept in the leaf's type.
+
+    Args:
+      function: of an array and numbers in its type.
+      params: the tree whose structure and types come back.
+      *numbers: each a number, an array, or a tree that is a prefix of ``params``.
+    """
+
+    def one(leaf, *here):
+        x = wide(leaf)
+        return function(x, *(jnp.asarray(n, x.dtype) for n in here)).astype(jnp.asarray(leaf).dtype)
+
+    return jax.tree.map(one, params, *(spread(n, params) for n in numbers))
+
+
+def total(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> Scalar:
+    """The sum over all leaves of ``function(leaf, *numbers)``, with numbers as in `each`."""
+
+    def one(leaf, *here):
+        x = wide(leaf)
+        return jnp.sum(function(x, *(jnp.asarray(n, x.dtype) for n in here)))
+
+    sums = jax.tree.leaves(jax.tree.map(one, params, *(spread(n, params) for n in numbers)))
+    return sum(sums[1:], sums[0])
+
+
+def flat(params: Params) -> tuple[jax.Array, Callable[[jax.Array], Params]]:
+    """``params`` as one wide vector, and the way back to their structure and types."""
+    arrays = jax.tree.map(jnp.asarray, params)
+    vector, unravel = ravel_pytree(jax.tree.map(wide, arrays))
+
+    def back(x):
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), unravel(x), arrays)
+
+    return vector, back
+
+
+def unit(x: jax.Array, axis: Any = None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""``(direction, norm, size)`` with :math:`x = \text{size} \cdot \text{norm} \cdot \text{direction}`.
+
+    The largest entry of ``x`` is taken out as ``size`` before squaring, so that neither 1e25 nor 1e-25 leaves
+    the range of float32 on the way. At zero all are defined, ``direction`` and ``norm`` are 0, and so are
+    derivatives.
+
+    Args:
+      x: any array.
+      axis: the axes of one vector; all by default. The norms keep them with length one.
+    """
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=axis is not None))
+    size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+    scaled = x / size
+    square = jnp.sum(jnp.square(scaled), axis=axis, keepdims=axis is not None)
+    some = square > 0
+    norm = jnp.sqrt(jnp.where(some, square, 1))
+    return jnp.where(some, scaled / norm, 0), jnp.where(some, norm, 0), size

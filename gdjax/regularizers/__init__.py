@@ -1,0 +1,27 @@
+r"""Regularizers: convex functions by their value and their proximal operator.
+
+.. math:: \operatorname{prox}_{s r}(x) = \arg\min_u \; s\, r(u) + \tfrac12 \|u - x\|^2
+
+Each acts on pytrees and keeps their types. Weights are leaves of the regularizer: they may be tracers, so an
+axis of a sweep, and a changed one compiles nothing new.
+
+Example:
+  >>> import gdjax, jax, jax.numpy as jnp
+  >>> shrunk = jax.vmap(lambda w: gdjax.regularizers.l1(w).prox(jnp.array([3.0, -1.0]), 1.0))
+  >>> shrunk(jnp.array([0.5, 2.0])).tolist()
+  [[2.5, -0.5], [1.0, 0.0]]
+"""
+
+from gdjax.regularizers.norms import elastic_net, huber, l1, l2, squared_l2
+from gdjax.regularizers.regularizer import Regularizer, indicator, zero
+
+__all__ = [
+    "Regularizer",
+    "elastic_net",
+    "huber",
+    "indicator",
+    "l1",
+    "l2",
+    "squared_l2",
+    "zero",
+]
