@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from gdjax import objectives, problems, schedules, stopping, types
-from gdjax.driver import Run, RunState, minimize
+from gdjax.driver import Run, RunState
+from gdjax.minimization import default_optimizer, minimize
 from gdjax.objectives import Composite, Objective, finite_sum, least_squares
 from gdjax.optimizers.adaptive import adagrad, adam, adamw, eps_inside, eps_outside, rmsprop
 from gdjax.optimizers.clipping import clip_by_global_norm, clip_by_norm
@@ -13,9 +14,10 @@ from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain
 
 if TYPE_CHECKING:
-    from gdjax import bench, cli, linesearch, parts, plots, sweeps
+    from gdjax import bench, cli, linesearch, parts, plots, projections, regularizers, sweeps
     from gdjax.linesearch import line_search
     from gdjax.optimizers.barzilai_borwein import barzilai_borwein
+    from gdjax.optimizers.bounded import lbfgsb
     from gdjax.optimizers.conjugate import nonlinear_cg
     from gdjax.optimizers.cubic import cubic_newton
     from gdjax.optimizers.gauss_newton import covariance, gauss_newton
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "linesearch": ("line_search",),
     "optimizers.barzilai_borwein": ("barzilai_borwein",),
+    "optimizers.bounded": ("lbfgsb",),
     "optimizers.conjugate": ("nonlinear_cg",),
     "optimizers.cubic": ("cubic_newton",),
     "optimizers.gauss_newton": (
@@ -70,7 +73,8 @@ _HOMES = {
 """Names that are imported when one is first used, by the module that holds them: ``import gdjax`` stays light."""
 
 _LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
-    name: name for name in ("bench", "cli", "linesearch", "parts", "plots", "sweeps")
+    name: name
+    for name in ("bench", "cli", "linesearch", "parts", "plots", "projections", "regularizers", "sweeps")
 }
 
 

@@ -1,4 +1,4 @@
-"""The driver: a run is a pure triple (init, step, done), and `minimize` is a run under one loop."""
+"""The driver: a run is a pure triple (init, step, done)."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from gdjax.objectives import Objective
 from gdjax.stopping import StopCriterion, residual_below
 from gdjax.types import Answer, Params, Result, Scalar, Status, Step
 
-__all__ = ["Run", "RunState", "minimize"]
+__all__ = ["Run", "RunState"]
 
 
 class RunState(NamedTuple):
@@ -276,44 +276,3 @@ class Run:
         result = self.result(state)
         sound = (result.status == Status.CONVERGED) | (result.status == Status.NOISE_FLOOR)
         return result.params, result.value, result.residual, sound, result
-
-
-_solve = jax.jit(Run.solve)
-
-
-def minimize(
-    objective: Any,
-    params: Params,
-    optimizer: Any,
-    *,
-    stop: StopCriterion | None = residual_below(1e-6),
-    max_steps: int = 1000,
-    record: Any = None,
-    key: Any = None,
-) -> Result:
-    """Minimizes ``objective`` from ``params`` with any gradient transformation.
-
-    Works under ``jit`` and ``vmap``; a second call with the same functions, shapes and types traces
-    and compiles nothing. See `Run` for the arguments and the errors.
-
-    Returns:
-      A `Result`. Its status says how the run ended; `explain` puts it into words.
-
-    Example:
-      >>> import gdjax, jax.numpy as jnp
-      >>> run = gdjax.minimize(gdjax.problems.rosenbrock().objective, jnp.array([-1.0, 1.5]),
-      ...                      gdjax.adam(0.05), max_steps=5000)
-      >>> gdjax.explain(run.status)
-      'converged: the residual fell below its tolerance'
-    """
-    return _solve(
-        Run(
-            objective,
-            params,
-            optimizer,
-            stop=stop,
-            max_steps=max_steps,
-            record=record,
-            key=key,
-        )
-    )

@@ -1,5 +1,6 @@
 """Small tools for pytrees that neither JAX nor optax has."""
 
+import math
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ __all__ = [
     "keep_types",
     "norm",
     "own_answer",
+    "size",
     "strong",
 ]
 
@@ -67,6 +69,11 @@ def all_finite(tree: Params) -> Scalar:
 def all_equal(a: Params, b: Params) -> Scalar:
     """Whether two trees hold the same numbers."""
     return _all(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.all(x == y), a, b)))
+
+
+def size(tree: Params) -> int:
+    """How many numbers a tree holds."""
+    return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
 
 def norm(tree: Params) -> Scalar:

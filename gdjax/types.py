@@ -11,6 +11,7 @@ __all__ = [
     "Answer",
     "Curvature",
     "MatVec",
+    "Method",
     "Operator",
     "Params",
     "Result",
@@ -148,6 +149,20 @@ class Step(NamedTuple):
     residual: Scalar
 
 
+@jax.tree_util.register_static
+class Method(str):
+    """The name of a method, a pytree without leaves: it crosses ``jit`` and ``vmap`` unchanged.
+
+    Example:
+      >>> import jax
+      >>> from gdjax.types import Method
+      >>> jax.tree.leaves(Method("bfgs()"))
+      []
+    """
+
+    __slots__ = ()
+
+
 class Result(NamedTuple):
     """What a run comes to: arrays only, so it maps under ``vmap`` and saves as it is.
 
@@ -160,6 +175,7 @@ class Result(NamedTuple):
       state: the optimizer's state.
       trace: what ``record`` returned, stacked along a leading axis, or None. Entries that the run
         did not reach are NaN (0 where the type has no NaN).
+      method: the name of the method that `gdjax.minimize` chose; None where the caller named one.
     """
 
     params: Params
@@ -169,3 +185,4 @@ class Result(NamedTuple):
     status: Scalar
     state: Any
     trace: Any
+    method: Method | None = None

@@ -342,3 +342,29 @@ def test_a_key_may_be_a_seed_under_vmap_and_nothing_else():
     assert jnp.array_equal(end(2), end(jax.random.PRNGKey(2)))
     with pytest.raises(TypeError, match="key must be a JAX key or an integer, got float32"):
         end(0.5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "size", "method"),
+    [
+        (gdjax.least_squares(lambda x: x - 3), 4, "levenberg_marquardt()"),
+        (lambda x: jnp.sum((x - 3) ** 2), 4, "trust_region()"),
+        (lambda x: jnp.sum((x - 3) ** 2), 101, "lbfgs()"),
+    ],
+)
+def test_without_an_optimizer_one_is_chosen_and_named(objective, size, method):
+    start = jnp.zeros(size)
+    run = gdjax.minimize(objective, start)
+    assert run.method == method
+    assert run.status == gdjax.Status.CONVERGED
+    assert jnp.allclose(run.params, 3, atol=1e-5)
+    if size == 4:
+        mapped = jax.vmap(lambda start: gdjax.minimize(objective, start))(jnp.stack([start, start + 1]))
+        assert mapped.method == method
+        assert jnp.allclose(mapped.params, 3, atol=1e-5)
+
+
+def test_no_optimizer_is_chosen_for_mini_batches():
+    objective = gdjax.finite_sum(lambda w, batch: jnp.mean((batch - w) ** 2), jnp.arange(8.0), batch_size=2)
+    with pytest.raises(ValueError, match="learning rate"):
+        gdjax.minimize(objective, 0.0, key=0)

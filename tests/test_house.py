@@ -20,7 +20,7 @@ PACKAGE = ROOT / "gdjax"
 # From the ground up. A room imports only from rooms on lines above its own; "gdjax" is the flat namespace.
 LAYERS = [
     {"types"},
-    {"checks", "jaxprs", "trees"},
+    {"checks", "jaxprs", "shuffling", "trees"},
     {
         "distributions",
         "layouts",
@@ -37,6 +37,7 @@ LAYERS = [
     {"derivatives", "implicit", "parts", "regularizers", "linesearch", "trials"},
     {"evaluation", "fixed"},
     {"optimizers", "problems", "driver"},
+    {"minimization"},
     {"gdjax"},
     {"sweeps", "analysis"},
     {"bench", "plots"},

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import gdjax
-from gdjax.objectives import shuffled
+from gdjax.shuffling import shuffled
 
 
 def orders(n):
