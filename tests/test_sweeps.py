@@ -10,8 +10,8 @@ import pytest
 import xarray
 
 import gdjax
-from gdjax.sweeps import programs
-from gdjax.sweeps.grid import _tiles
+from gdjax.sweeps import programs, tracing
+from gdjax.sweeps.plan import tiling
 from gdjax.types import Status
 
 DATA = np.random.default_rng(0).normal(size=(24, 3))
@@ -145,18 +145,18 @@ def test_chunks_change_nothing(chunk):
     [([3, 4], 12, [3, 4]), ([3, 4], 5, [1, 4]), ([5, 4], 12, [3, 4]), ([3, 4], 3, [1, 2]), ([], 1, [])],
 )
 def test_tiles(sizes, runs, expected):
-    assert _tiles(sizes, runs) == expected
+    assert tiling(sizes, runs) == expected
 
 
 def test_a_small_budget_makes_chunks(monkeypatch):
-    from gdjax.sweeps import grid as module
+    from gdjax.sweeps import engine
 
     def trial(rate):
         return gdjax.Run(lambda x: x**2, jnp.ones(()), optax.sgd(rate), stop=None, max_steps=20)
 
     axes = {"rate": np.linspace(0.01, 0.1, 8)}
     whole = gdjax.sweep(trial, axes)
-    monkeypatch.setattr(module, "_budget", lambda: 256)
+    monkeypatch.setattr(engine, "budget", lambda: 256)
     parts = gdjax.sweep(trial, axes)
     assert parts.attrs["chunk"] < whole.attrs["chunk"] == 8
     np.testing.assert_allclose(parts.value, whole.value, rtol=1e-5)
@@ -198,6 +198,12 @@ def test_runs_that_stop_early():
         assert int(run.steps) == int(found.steps.sel(rate=rate))
 
 
+def whole(trial, values):
+    """A trial of a rate and a seed over both axes."""
+    point = [jax.ShapeDtypeStruct((), value.dtype) for value in values]
+    return programs.mapped(tracing.traced(trial, point, False, False), values)
+
+
 def main_loop(jaxpr):
     """The first scan of more than one step, wherever it is."""
     for eqn in jaxpr.eqns:
@@ -212,7 +218,7 @@ def main_loop(jaxpr):
 def test_what_an_axis_does_not_touch_is_not_repeated():
     """The batch drawn by a seed is shared by all rates: it has no axis of 7 rates."""
     values = [jax.ShapeDtypeStruct((7,), jnp.float32), jax.ShapeDtypeStruct((5,), jnp.int32)]
-    program, _ = programs.mapped(make_trial(), {}, ["rate", "seed"], values, False)
+    program = whole(make_trial(), values)
     loop = main_loop(jax.make_jaxpr(program)(*values).jaxpr)
     assert "f32[5,7,3]" in loop
     assert "f32[5,6,3]" in loop
@@ -226,7 +232,7 @@ def test_nothing_to_share_is_one_batch():
     def trial(rate, seed):
         return gdjax.Run(lambda x: jnp.sum(x**2), jnp.full(3, seed), optax.sgd(rate), stop=None, max_steps=30)
 
-    program, _ = programs.mapped(trial, {}, ["rate", "seed"], values, False)
+    program = whole(trial, values)
     loop = main_loop(jax.make_jaxpr(program)(*values).jaxpr)
     assert "f32[35,3]" in loop
     assert "f32[7,5" not in loop

@@ -2,5 +2,6 @@
 
 from gdjax.sweeps.axes import Static, static
 from gdjax.sweeps.grid import sweep
+from gdjax.sweeps.lanes import Lanes
 
-__all__ = ["Static", "static", "sweep"]
+__all__ = ["Lanes", "Static", "static", "sweep"]

@@ -11,9 +11,9 @@ import numpy as np
 import xarray
 
 from gdjax.sweeps.axes import Axis
-from gdjax.sweeps.programs import RESULTS
+from gdjax.sweeps.tracing import RESULTS
 
-__all__ = ["assemble", "attributes"]
+__all__ = ["assemble", "attributes", "coordinates", "dimensions"]
 
 
 @functools.cache
@@ -37,20 +37,41 @@ def attributes() -> dict[str, Any]:
     }
 
 
+def dimensions(axes: list[Axis], name: str, own: int, strides: dict[str, int]) -> tuple[str, ...]:
+    """The dimensions of a variable: the axes, ``step`` if it was recorded, then its own.
+
+    Args:
+      axes: all of them.
+      name: the variable's.
+      own: how many dimensions it has in one run.
+      strides: for each recorded variable, the steps between its rows.
+    """
+    recorded = ("step",) if name in strides else ()
+    rest = tuple(f"{name}_{i}" for i in range(own - len(recorded)))
+    return (*(axis.name for axis in axes), *recorded, *rest)
+
+
+def coordinates(
+    axes: list[Axis], shapes: dict[str, tuple[int, ...]], strides: dict[str, int]
+) -> dict[str, np.ndarray]:
+    """The labels along the axes, and along ``step`` where something was recorded.
+
+    Args:
+      axes: all of them.
+      shapes: for each variable the shape that it has in one run.
+      strides: for each recorded variable, the steps between its rows.
+    """
+    steps = {"step": np.arange(shapes[name][0]) * stride for name, stride in strides.items()}
+    return {axis.name: axis.coordinate for axis in axes} | steps
+
+
 def assemble(
     axes: list[Axis], arrays: dict[str, np.ndarray], strides: dict[str, int], attrs: dict[str, Any]
 ) -> xarray.Dataset:
-    """Names the dimensions: the axes, then ``step`` where a variable was recorded, then its own."""
-    names = tuple(axis.name for axis in axes)
-    coordinates = {axis.name: axis.coordinate for axis in axes}
+    """Names the dimensions of arrays whose leading shape is that of the axes."""
+    shapes = {name: array.shape[len(axes) :] for name, array in arrays.items()}
     variables = {}
     for name in sorted(arrays, key=lambda name: (*RESULTS, name).index(name)):
-        array = arrays[name]
-        own = array.ndim - len(names)
-        dims = names
-        if name in strides:
-            coordinates["step"] = np.arange(array.shape[len(names)]) * strides[name]
-            dims, own = (*dims, "step"), own - 1
-        dims = (*dims, *(f"{name}_{i}" for i in range(own)))
-        variables[name] = xarray.Variable(dims, array, fastpath=True)
-    return xarray.Dataset(variables, coordinates, attrs)
+        dims = dimensions(axes, name, len(shapes[name]), strides)
+        variables[name] = xarray.Variable(dims, arrays[name], fastpath=True)
+    return xarray.Dataset(variables, coordinates(axes, shapes, strides), attrs)

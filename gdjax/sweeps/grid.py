@@ -1,122 +1,37 @@
-"""The grid engine: one nested vmap, one compiled program a static choice, chunks that bound memory."""
+"""Sweeps: a trial over a grid, box by box, by the engine that its runs ask for."""
 
 import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import xarray
 
 from gdjax.sweeps.axes import Axis, as_axes
 from gdjax.sweeps.dataset import assemble, attributes
-from gdjax.sweeps.programs import Program, compiled
+from gdjax.sweeps.engine import Engine, described
+from gdjax.sweeps.lanes import Lanes, as_lanes
+from gdjax.sweeps.plan import Plan, lengths
 from gdjax.sweeps.progress import advancing
 
 __all__ = ["sweep"]
 
 
-def _tiles(sizes: list[int], runs: int) -> list[int]:
-    """The largest box of at most ``runs`` runs, cut along the first axes first, into equal parts."""
-    tiles = list(sizes)
-    for i, size in enumerate(sizes):
-        others = math.prod(tiles) // tiles[i]
-        if others * size <= runs:
-            break
-        parts = math.ceil(size / max(1, runs // others))
-        tiles[i] = math.ceil(size / parts)
-    return tiles
-
-
-def _budget() -> int:
-    """Bytes that one chunk may take: a quarter of the device's memory."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] // 4
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-    except (AttributeError, ValueError, OSError):
-        return 2**30
-
-
-def _abstract(axes: list[Axis], tiles: list[int]) -> list[Any]:
-    def one(tile, leaf):
-        return jax.ShapeDtypeStruct((tile, *leaf.shape[1:]), leaf.dtype)
-
-    return [
-        jax.tree.map(lambda leaf, t=tile: one(t, leaf), axis.values)
-        for axis, tile in zip(axes, tiles, strict=True)
-    ]
-
-
-class _Plan:
-    """How the array axes are cut into chunks, the same for every static choice."""
-
-    def __init__(self, trial: Any, axes: list[Axis], chunk: Any, params: bool):
-        self.trial, self.axes, self.params = trial, axes, params
-        self.sizes = [axis.size for axis in axes]
-        self.runs = math.prod(self.sizes)
-        self.auto = chunk == "auto"
-        if not self.auto and (isinstance(chunk, bool) or not hasattr(chunk, "__index__") or chunk < 1):
-            raise ValueError(f"sweep: chunk must be 'auto' or a number of runs, at least 1, got {chunk!r}")
-        self.chunk = self.runs if self.auto else int(chunk)
-        self.seconds = 0.0
-        self.programs = 0
-
-    def program(self, fixed: dict[str, Any]) -> Program:
-        """The program of a static choice; with ``chunk="auto"`` cut smaller until it fits the memory."""
-        names = [axis.name for axis in self.axes]
-        while True:
-            values = _abstract(self.axes, self.tiles)
-            program, seconds = compiled(self.trial, fixed, names, values, self.params)
-            self.seconds += seconds
-            budget, runs = _budget(), math.prod(self.tiles)
-            if not self.auto or program.nbytes <= budget or runs == 1:
-                self.programs += 1
-                return program
-            self.chunk = max(1, int(runs * min(0.5, 0.9 * budget / program.nbytes)))
-
-    @property
-    def tiles(self) -> list[int]:
-        return _tiles(self.sizes, self.chunk)
-
-    def boxes(self) -> Iterator[tuple[tuple[slice, ...], list[Any]]]:
-        """For each chunk the part of the grid that it covers, and its inputs.
-
-        All chunks have the same shape: one that would reach over an axis's end repeats its last values.
-        """
-        tiles = self.tiles
-        starts = [range(0, size, tile) for size, tile in zip(self.sizes, tiles, strict=True)]
-        if tiles == self.sizes:
-            yield tuple(slice(0, size) for size in self.sizes), [axis.values for axis in self.axes]
-            return
-        for corner in itertools.product(*starts):
-            box, values = [], []
-            for axis, start, tile in zip(self.axes, corner, tiles, strict=True):
-                stop = min(start + tile, axis.size)
-                index = np.minimum(np.arange(start, start + tile), axis.size - 1)
-                box.append(slice(start, stop))
-                values.append(jax.tree.map(lambda leaf, index=index: leaf[index], axis.values))
-            yield tuple(box), values
-
-
-def _gather(plan: _Plan, program: Program, advance: Callable[[int], None]) -> dict[str, np.ndarray]:
-    """Runs all chunks of one static choice."""
+def _gather(engine: Engine, plan: Plan, advance: Callable[[int], None]) -> dict[str, np.ndarray]:
+    """Runs all boxes of one static choice, and puts their results together."""
     whole: dict[str, np.ndarray] = {}
-    for box, values in plan.boxes():
-        outputs = {name: np.asarray(array) for name, array in program.call(*values).items()}
-        lengths = [part.stop - part.start for part in box]
-        if lengths == plan.sizes:
-            whole = outputs
+    for box, found in engine.finished(plan.boxes()):
+        if lengths(box) == tuple(plan.sizes):
+            whole = found
         else:
-            for name, array in outputs.items():
+            for name, array in found.items():
                 if name not in whole:
                     whole[name] = np.empty((*plan.sizes, *array.shape[len(box) :]), array.dtype)
-                whole[name][box] = array[tuple(slice(length) for length in lengths)]
-        advance(math.prod(lengths))
+                whole[name][box] = array
+        advance(math.prod(lengths(box)))
     return whole
 
 
@@ -151,15 +66,17 @@ def sweep(
     axes: Mapping[str, Any],
     *,
     chunk: int | Literal["auto"] = "auto",
+    lanes: int | Lanes | Literal["auto"] | None = "auto",
     store: Any = None,
     progress: Any = True,
     params: bool = False,
 ) -> xarray.Dataset:
     """Runs a trial at every point of a grid, as one compiled program for each static choice.
 
-    Each array axis is one level of ``vmap``, so what does not depend on an axis is computed once for
-    all its values: mini-batches drawn by ``seed`` are shared by all learning rates. A second sweep of
-    the same trial object over axes of the same shapes compiles nothing.
+    Runs of fixed length: each array axis is one level of ``vmap``, so what does not depend on an axis is
+    computed once for all its values: mini-batches drawn by ``seed`` are shared by all learning rates. Runs
+    with a stop criterion go through lanes: a fixed number at a time, and the next one starts where one
+    has ended. A second sweep of the same trial object over axes of the same shapes compiles nothing.
 
     Args:
       trial: called with one keyword an axis, returns a `gdjax.Run` or a pytree of arrays. A pure
@@ -168,6 +85,8 @@ def sweep(
         are mapped; `static` marks what is not an array.
       chunk: runs in one call of the compiled program, at least 1; chunks bound memory, and the
         progress bar moves between them. ``"auto"`` takes all runs that fit a quarter of the memory.
+      lanes: how many runs that stop early are made at a time, or a `gdjax.sweeps.Lanes`; ``"auto"`` chooses by
+        the size of a run. None makes all runs of a chunk under one ``vmap``: each waits for the slowest.
       store: a path for the dataset, written as zarr when all runs are done.
       progress: a progress bar on a terminal; or False, or a ``rich.progress.Progress`` to add to.
       params: also return the final params, as ``params`` or ``params.<path>``.
@@ -197,22 +116,21 @@ def sweep(
     if isinstance(store, str | os.PathLike) and os.path.exists(store):
         raise FileExistsError(f"sweep: {os.fspath(store)} exists; remove it or choose another store")
     fixed = [axis for axis in checked if axis.choices is not None]
-    plan = _Plan(trial, [axis for axis in checked if axis.choices is None], chunk, params)
+    plan = Plan([axis for axis in checked if axis.choices is None], chunk)
+    laning = as_lanes(lanes)
     choices = list(itertools.product(*(axis.choices or () for axis in fixed)))
-    parts, strides = [], {}
+    parts, engines = [], []
     with advancing(progress, plan.runs * len(choices)) as advance:
         for choice in choices:
-            program = plan.program({axis.name: value for axis, value in zip(fixed, choice, strict=True)})
-            strides |= program.strides
-            parts.append(_gather(plan, program, advance))
-    attrs = attributes() | {
-        "engine": "grid",
-        "chunk": math.prod(plan.tiles),
-        "programs": plan.programs,
-        "compile_seconds": plan.seconds,
-        "wall_seconds": time.perf_counter() - begin,
-        "runs": plan.runs * len(choices),
-    }
+            chosen = {axis.name: value for axis, value in zip(fixed, choice, strict=True)}
+            engines.append(Engine(trial, chosen, plan, params, laning))
+            parts.append(_gather(engines[-1], plan, advance))
+    attrs = (
+        attributes()
+        | described(engines)
+        | {"wall_seconds": time.perf_counter() - begin, "runs": plan.runs * len(choices)}
+    )
+    strides = {name: stride for engine in engines for name, stride in engine.program.strides.items()}
     dataset = assemble(checked, _join(checked, parts), strides, attrs)
     if store is not None:
         dataset.to_zarr(store, zarr_format=2)

@@ -8,109 +8,62 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
-from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey, tree_flatten_with_path
 
-from gdjax.driver import Run
+from gdjax.sweeps.lanes import Lanes, chosen, queue
 from gdjax.sweeps.sharing import plan
+from gdjax.sweeps.tracing import Traced, traced
 
 __all__ = ["Program", "compiled"]
-
-RESULTS = ("value", "residual", "steps", "status")
-"""What every run comes to."""
 
 
 class Program(NamedTuple):
     """One compiled program and what its outputs are.
 
     Attributes:
-      call: takes one array (or pytree) an array axis, returns a dict of arrays with these axes leading.
+      run: takes one array (or pytree) an array axis and how many of its values are meant; returns a dict of
+        arrays on the host, with these axes leading, and the ticks made (0 without lanes).
       strides: for each recorded variable, the steps between its rows.
       nbytes: what it needs on the device, inputs aside.
+      lanes: None for the grid.
     """
 
-    call: Callable[..., dict[str, jax.Array]]
+    run: Callable[[list[Any], tuple[int, ...]], tuple[dict[str, np.ndarray], int]]
     strides: dict[str, int]
     nbytes: int
+    lanes: Lanes | None
 
 
-def _part(key: Any) -> str:
-    match key:
-        case DictKey(name) | FlattenedIndexKey(name):
-            return str(name)
-        case GetAttrKey(name):
-            return name
-        case SequenceKey(index):
-            return str(index)
-    return str(key)
-
-
-def _named(tree: Any, bare: str, prefix: str = "") -> dict[str, jax.Array]:
-    """The leaves of a tree by their paths: ``a``, ``layer.weights``; a bare array is called ``bare``."""
-    found = {}
-    for path, leaf in tree_flatten_with_path(tree)[0]:
-        name = prefix + ".".join(_part(key) for key in path) if path else bare
-        try:
-            found[name] = jnp.asarray(leaf)
-        except TypeError:
-            raise TypeError(
-                f"sweep: trial returned a {type(leaf).__name__} ({name}); "
-                "it must return a gdjax.Run or arrays"
-            ) from None
-    return found
-
-
-def _outputs(outcome: Any, params: bool, strides: dict[str, int]) -> dict[str, jax.Array]:
-    """What a trial returned as named arrays; notes the strides of what was recorded."""
-    if not isinstance(outcome, Run):
-        named = _named(outcome, "result")
-        if not named:
-            raise TypeError(f"sweep: trial returned {outcome!r}; it must return a gdjax.Run or arrays")
-        return named
-    result = outcome.solve()
-    found = {name: getattr(result, name) for name in RESULTS}
-    if result.trace is not None:
-        trace = _named(result.trace, "trace")
-        taken = sorted(set(trace) & {*RESULTS, "params", "step"})
-        if taken:
-            raise ValueError(
-                f"sweep: record names a trace {taken[0]!r}, which is a result's name; "
-                f"call it {taken[0] + 's'!r}"
-            )
-        stride = 1 if outcome.record is None else outcome.record.stride
-        strides.update(dict.fromkeys(trace, stride))
-        found |= trace
-    if params:
-        found |= _named(result.params, "params", "params.")
-    return found
-
-
-def mapped(
-    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool
-) -> tuple[Callable[..., dict[str, jax.Array]], dict[str, int]]:
-    """The trial's outputs as a function of whole axes, and the strides of what it records.
-
-    The trial is called once. Where its program shares work between points, there is one ``vmap`` an axis;
-    else a single one over all points.
-    """
-    strides: dict[str, int] = {}
-
+def _traced(
+    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], options: tuple[bool, bool]
+) -> Traced:
     def one(*point):
-        return _outputs(trial(**fixed, **dict(zip(names, point, strict=True))), params, strides)
+        return trial(**fixed, **dict(zip(names, point, strict=True)))
 
-    sizes = [jax.tree.leaves(value)[0].shape[0] for value in values]
-    owners = [i for i, value in enumerate(values) for _ in jax.tree.leaves(value)]
     point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), values)
-    program, shape = jax.make_jaxpr(one, return_shape=True)(*point)
-    outputs = jax.tree.structure(shape)
+    return traced(one, point, *options)
 
-    def traced(*point):
-        return jax.tree.unflatten(outputs, jaxpr_as_fun(program)(*jax.tree.leaves(point)))
 
-    nested, order = plan(program, owners, sizes)
-    return (_nested(traced, order) if nested else _flat(traced, sizes)), strides
+def _sizes(values: list[Any]) -> tuple[list[int], list[int]]:
+    """The length of each axis, and for each array the axis that it belongs to."""
+    sizes = [jax.tree.leaves(value)[0].shape[0] for value in values]
+    return sizes, [i for i, value in enumerate(values) for _ in jax.tree.leaves(value)]
+
+
+def mapped(trial: Traced, values: list[Any]) -> Callable[..., dict[str, jax.Array]]:
+    """The trial's outputs as a function of whole axes.
+
+    Where its program shares work between points, there is one ``vmap`` an axis; else a single one over all
+    points.
+    """
+    sizes, owners = _sizes(values)
+
+    def at(*point):
+        return jax.tree.unflatten(trial.outputs, jaxpr_as_fun(trial.program)(*jax.tree.leaves(point)))
+
+    nested, order = plan(trial.program, owners, sizes)
+    return _nested(at, order) if nested else _flat(at, sizes)
 
 
 def _nested(function: Callable[..., Any], order: list[int]) -> Callable[..., Any]:
@@ -140,12 +93,37 @@ def _flat(function: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
     return over_points
 
 
-def _compile(trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool) -> Program:
-    function, strides = mapped(trial, fixed, names, values, params)
-    call = jax.jit(function).lower(*values).compile()
+def _grid(trial: Traced, values: list[Any]) -> Program:
+    call = jax.jit(mapped(trial, values)).lower(*values).compile()
+
+    def run(values, lengths):
+        meant = tuple(slice(length) for length in lengths)
+        return {name: np.asarray(array)[meant] for name, array in call(*values).items()}, 0
+
+    return Program(run, trial.strides, _nbytes(call), None)
+
+
+def _laned(trial: Traced, values: list[Any], lanes: Any) -> Program:
+    sizes, owners = _sizes(values)
+    lanes = chosen(lanes, trial, owners, sizes)
+    function = queue(trial, owners, sizes, lanes)
+    call = jax.jit(function).lower(np.zeros(len(sizes), np.int32), *values).compile()
+
+    def run(values, lengths):
+        outputs, ticks = call(np.array(lengths, np.int32), *values)
+        count = math.prod(lengths)
+        found = {
+            name: np.asarray(array)[:count].reshape(*lengths, *array.shape[1:])
+            for name, array in outputs.items()
+        }
+        return found, int(ticks)
+
+    return Program(run, trial.strides, _nbytes(call), lanes)
+
+
+def _nbytes(call: Any) -> int:
     memory = call.memory_analysis()
-    nbytes = 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
-    return Program(call, strides, nbytes)
+    return 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
 class _Identity:
@@ -195,7 +173,7 @@ def _kept(trial: Any) -> OrderedDict[Any, Program]:
 
 
 def compiled(
-    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool
+    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool, lanes: Any
 ) -> tuple[Program, float]:
     """The program for these static choices, shapes and types, and the seconds spent to make it.
 
@@ -205,17 +183,19 @@ def compiled(
       names: the array axes, outermost first.
       values: for each of them ``jax.ShapeDtypeStruct`` leaves with the leading axis of a chunk.
       params: whether the results' params are outputs.
+      lanes: for runs that stop by themselves: ``"auto"``, a `Lanes`, or None for one ``vmap``.
     """
     kept = _kept(trial)
     leaves, structure = jax.tree.flatten(values)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
     choices = tuple((name, _key(value)) for name, value in fixed.items())
-    key = (choices, tuple(names), structure, shapes, params, _settings())
+    key = (choices, tuple(names), structure, shapes, params, lanes, _settings())
     if key in kept:
         kept.move_to_end(key)
         return kept[key], 0.0
     start = time.perf_counter()
-    program = kept[key] = _compile(trial, fixed, names, values, params)
+    found = _traced(trial, fixed, names, values, (params, lanes is not None))
+    program = kept[key] = _grid(found, values) if found.loop is None else _laned(found, values, lanes)
     while len(kept) > _KEPT:
         kept.popitem(last=False)
     return program, time.perf_counter() - start

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "depends", "plan"]
 
 Axes = frozenset[int]
 """The axes of the grid that a number depends on."""
@@ -117,6 +117,15 @@ def plan(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> Plan:
       sizes: how many values each axis has.
     """
     count = _Count(sizes)
-    count.through(program.jaxpr, [frozenset({i}) if sizes[i] > 1 else frozenset() for i in owners], 1)
+    count.through(program.jaxpr, _inputs(owners, sizes), 1)
     order = sorted(range(len(sizes)), key=lambda i: -count.touched[i])
     return Plan(count.flat > WORTH * count.nested, order)
+
+
+def depends(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> list[bool]:
+    """For each output of a program whether it depends on an axis of more than one value."""
+    return [bool(axes) for axes in _Count(sizes).through(program.jaxpr, _inputs(owners, sizes), 1)]
+
+
+def _inputs(owners: list[int], sizes: list[int]) -> list[Axes]:
+    return [frozenset({i}) if sizes[i] > 1 else frozenset() for i in owners]

@@ -1,0 +1,110 @@
+"""The loop over boxes: one compiled program, one box after the other, smaller ones where memory ends."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from gdjax.sweeps.plan import Box, Plan, budget, halved, lengths, pieces
+from gdjax.sweeps.programs import Program, compiled
+
+__all__ = ["Engine", "described"]
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+class Engine:
+    """Runs the boxes of one static choice.
+
+    Attributes:
+      program: the compiled program.
+      tiles: the size of the boxes that it takes; those of the plan, or smaller where memory ran out.
+      seconds: spent compiling.
+      ticks: made by lanes.
+    """
+
+    program: Program
+
+    def __init__(self, trial: Any, fixed: dict[str, Any], plan: Plan, params: bool, lanes: Any):
+        self.plan, self.tiles = plan, plan.tiles
+        self.seconds, self.ticks = 0.0, 0
+        self._arguments = trial, fixed, params, lanes
+        self._compile()
+        while plan.auto and self.program.nbytes > budget() and math.prod(self.tiles) > 1:
+            runs = math.prod(self.tiles)
+            plan.chunk = max(1, int(runs * min(0.5, 0.9 * budget() / self.program.nbytes)))
+            self.tiles = plan.tiles
+            self._compile()
+
+    def _compile(self) -> None:
+        trial, fixed, params, lanes = self._arguments
+        values = self.plan.abstract(self.tiles)
+        try:
+            self.program, seconds = compiled(trial, fixed, self.plan.names, values, params, lanes)
+        except jax.errors.JaxRuntimeError as error:
+            self._shrink(error)
+        else:
+            self.seconds += seconds
+
+    def _shrink(self, error: Exception) -> None:
+        """Halves the boxes after ``error``; raises it where memory is not the matter or one run is left."""
+        if not _out_of_memory(error) or math.prod(self.tiles) == 1:
+            raise error
+        self.tiles = halved(self.tiles)
+        self._compile()
+
+    def finished(self, boxes: Iterable[Box]) -> Iterator[tuple[Box, dict[str, np.ndarray]]]:
+        """Runs boxes; yields each with its results, whose leading shape is the box's."""
+        for box in boxes:
+            yield box, self._box(box)
+
+    def _box(self, box: Box) -> dict[str, np.ndarray]:
+        whole: dict[str, np.ndarray] = {}
+        waiting = [box]
+        while waiting:
+            part = waiting.pop()
+            finer = list(pieces(part, self.tiles))
+            if len(finer) > 1:
+                waiting.extend(reversed(finer))
+                continue
+            try:
+                found, ticks = self.program.run(self.plan.inputs(part, self.tiles), lengths(part))
+            except jax.errors.JaxRuntimeError as error:
+                self._shrink(error)
+                waiting.append(part)
+                continue
+            self.ticks += ticks
+            if part == box:
+                return found
+            _put(whole, found, box, part)
+        return whole
+
+
+def _put(whole: dict[str, np.ndarray], found: dict[str, np.ndarray], box: Box, part: Box) -> None:
+    """Copies the results of a part of a box to their place in those of the box."""
+    place = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
+    for name, array in found.items():
+        if name not in whole:
+            whole[name] = np.empty((*lengths(box), *array.shape[len(box) :]), array.dtype)
+        whole[name][place] = array
+
+
+def described(engines: list[Engine]) -> dict[str, Any]:
+    """How the runs of a sweep were made, for its attributes.
+
+    ``engine`` is grid, lanes, or both where the static choices differ; ``lanes`` the most runs at a time
+    in lanes and ``ticks`` the steps that all lanes took together, 0 without lanes.
+    """
+    lanes = [engine.program.lanes for engine in engines]
+    return {
+        "engine": ", ".join(sorted({"grid" if each is None else "lanes" for each in lanes})),
+        "chunk": min(math.prod(engine.tiles) for engine in engines),
+        "lanes": max(0 if each is None else each.count for each in lanes),
+        "ticks": sum(engine.ticks for engine in engines),
+        "programs": len(engines),
+        "compile_seconds": sum(engine.seconds for engine in engines),
+    }

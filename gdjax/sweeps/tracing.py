@@ -1,0 +1,143 @@
+"""From a trial to programs of arrays: called once, its outputs named, its loop taken apart."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey, tree_flatten_with_path
+
+from gdjax.driver import Run
+
+__all__ = ["RESULTS", "Loop", "Traced", "traced"]
+
+RESULTS = ("value", "residual", "steps", "status")
+"""What every run comes to."""
+
+
+class Loop(NamedTuple):
+    """A run that stops by itself, in three programs: its trial's start, and these two.
+
+    Attributes:
+      step: ``(constants, state) -> (state, done)``.
+      finish: ``(constants, state) -> outputs``.
+      states: how many arrays the state is; the start returns them, then the constants of the step,
+        then those of the finish.
+      constants: how many the step has.
+    """
+
+    step: Jaxpr
+    finish: Jaxpr
+    states: int
+    constants: int
+
+
+class Traced(NamedTuple):
+    """A trial as programs.
+
+    Attributes:
+      program: from the arrays of one point to the outputs, or to what a loop starts from.
+      outputs: the structure of the outputs, a dict by name.
+      strides: for each recorded variable, the steps between its rows.
+      loop: what comes after the start, for runs that stop by themselves and go through lanes; else None.
+    """
+
+    program: ClosedJaxpr
+    outputs: Any
+    strides: dict[str, int]
+    loop: Loop | None
+
+
+def _part(key: Any) -> str:
+    match key:
+        case DictKey(name) | FlattenedIndexKey(name):
+            return str(name)
+        case GetAttrKey(name):
+            return name
+        case SequenceKey(index):
+            return str(index)
+    return str(key)
+
+
+def _named(tree: Any, bare: str, prefix: str = "") -> dict[str, jax.Array]:
+    """The leaves of a tree by their paths: ``a``, ``layer.weights``; a bare array is called ``bare``."""
+    found = {}
+    for path, leaf in tree_flatten_with_path(tree)[0]:
+        name = prefix + ".".join(_part(key) for key in path) if path else bare
+        try:
+            found[name] = jnp.asarray(leaf)
+        except TypeError:
+            raise TypeError(
+                f"sweep: trial returned a {type(leaf).__name__} ({name}); "
+                "it must return a gdjax.Run or arrays"
+            ) from None
+    return found
+
+
+def _arrays(outcome: Any) -> dict[str, jax.Array]:
+    """What a trial without a run returned."""
+    named = _named(outcome, "result")
+    if not named:
+        raise TypeError(f"sweep: trial returned {outcome!r}; it must return a gdjax.Run or arrays")
+    return named
+
+
+def _results(run: Run, result: Any, params: bool, strides: dict[str, int]) -> dict[str, jax.Array]:
+    """What a run came to as named arrays; notes the strides of what was recorded."""
+    found = {name: getattr(result, name) for name in RESULTS}
+    if result.trace is not None:
+        trace = _named(result.trace, "trace")
+        taken = sorted(set(trace) & {*RESULTS, "params", "step"})
+        if taken:
+            raise ValueError(
+                f"sweep: record names a trace {taken[0]!r}, which is a result's name; "
+                f"call it {taken[0] + 's'!r}"
+            )
+        strides.update(dict.fromkeys(trace, 1 if run.record is None else run.record.stride))
+        found |= trace
+    if params:
+        found |= _named(result.params, "params", "params.")
+    return found
+
+
+def traced(one: Callable[..., Any], point: list[Any], params: bool, loops: bool) -> Traced:
+    """Calls the trial once.
+
+    What a run's step and result close over, axes among them, become constants that the start returns: the
+    start is called again wherever a lane takes a new run, the step and the finish are the same for all.
+
+    Args:
+      one: the trial as a function of one point.
+      point: for each array axis ``jax.ShapeDtypeStruct`` leaves.
+      params: whether the results' params are outputs.
+      loops: whether runs that stop by themselves are taken apart.
+    """
+    strides: dict[str, int] = {}
+    notes: dict[str, Any] = {}
+
+    def start(*point):
+        outcome = one(*point)
+        if not isinstance(outcome, Run):
+            return _arrays(outcome)
+        run = outcome
+        if run.stop is None or not loops:
+            return _results(run, run.solve(), params, strides)
+        state = run.init()
+        leaves, structure = jax.tree.flatten(state)
+
+        def step(*leaves):
+            after = run.step(jax.tree.unflatten(structure, leaves))
+            return *jax.tree.leaves(after), run.done(after)
+
+        def finish(*leaves):
+            return _results(run, run.result(jax.tree.unflatten(structure, leaves)), params, strides)
+
+        stepping = jax.make_jaxpr(step)(*leaves)
+        finishing, outputs = jax.make_jaxpr(finish, return_shape=True)(*leaves)
+        notes["outputs"] = jax.tree.structure(outputs)
+        notes["loop"] = Loop(stepping.jaxpr, finishing.jaxpr, len(leaves), len(stepping.consts))
+        return leaves, stepping.consts, finishing.consts
+
+    program, shape = jax.make_jaxpr(start, return_shape=True)(*point)
+    return Traced(program, notes.get("outputs", jax.tree.structure(shape)), strides, notes.get("loop"))
