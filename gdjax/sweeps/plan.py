@@ -11,7 +11,7 @@ import numpy as np
 
 from gdjax.sweeps.axes import Axis
 
-__all__ = ["Box", "Plan", "budget", "halved", "lengths", "pieces", "tiling"]
+__all__ = ["Box", "Plan", "budget", "halved", "lengths", "pieces", "runs_of", "tiling"]
 
 Box = tuple[slice, ...]
 """A part of the grid, one slice an array axis."""
@@ -38,6 +38,11 @@ def halved(tiles: list[int]) -> list[int]:
 def lengths(box: Box) -> tuple[int, ...]:
     """How many values of each axis a box covers."""
     return tuple(part.stop - part.start for part in box)
+
+
+def runs_of(box: Box) -> int:
+    """How many points of the grid a box covers."""
+    return math.prod(lengths(box))
 
 
 def pieces(box: Box, tiles: list[int]) -> Iterator[Box]:
