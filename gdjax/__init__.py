@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gdjax.optimizers.limited_memory import lbfgs
     from gdjax.optimizers.natural import natural_gradient
     from gdjax.optimizers.newton import newton, newton_cg
+    from gdjax.optimizers.proximal import proximal_gradient
     from gdjax.optimizers.quasi_newton import bfgs, broyden, dfp, sr1
     from gdjax.optimizers.saddles import perturbed
     from gdjax.optimizers.trust_region import trust_region
@@ -53,6 +54,7 @@ _HOMES = {
         "newton",
         "newton_cg",
     ),
+    "optimizers.proximal": ("proximal_gradient",),
     "optimizers.quasi_newton": (
         "bfgs",
         "broyden",

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from gdjax.types import Params, Scalar
 
-__all__ = ["each", "flat", "spread", "total", "unit", "wide"]
+__all__ = ["about", "each", "flat", "like", "spread", "total", "unit", "wide"]
 
 
 def wide(leaf: Any) -> jax.Array:
@@ -59,6 +59,22 @@ def flat(params: Params) -> tuple[jax.Array, Callable[[jax.Array], Params]]:
         return jax.tree.map(lambda new, old: new.astype(old.dtype), unravel(x), arrays)
 
     return vector, back
+
+
+def like(prefix: Any, params: Params) -> jax.Array:
+    """The numbers of a prefix of ``params`` as one wide vector, in the order and of the length of `flat`."""
+
+    def one(leaf, number):
+        x = wide(leaf)
+        return jnp.broadcast_to(jnp.asarray(number, x.dtype), x.shape)
+
+    return flat(jax.tree.map(one, params, spread(prefix, params)))[0]
+
+
+def about(params: Params, center: Any) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], Params]]:
+    """``(x, center, back)`` as vectors with `flat`'s way back; no center is the origin."""
+    x, back = flat(params)
+    return x, jnp.zeros_like(x) if center is None else like(center, params), back
 
 
 def unit(x: jax.Array, axis: Any = None) -> tuple[jax.Array, jax.Array, jax.Array]:
