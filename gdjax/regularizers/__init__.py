@@ -12,16 +12,48 @@ Example:
   [[2.5, -0.5], [1.0, 0.0]]
 """
 
+from gdjax.regularizers.barriers import entropy, log_barrier
+from gdjax.regularizers.calculus import (
+    conjugate,
+    on_leaves,
+    scaled,
+    separable,
+    summed,
+    tilted,
+    translated,
+    with_squared_l2,
+)
+from gdjax.regularizers.groups import group_lasso, sparse_group_lasso
+from gdjax.regularizers.largest import linf, maximum
+from gdjax.regularizers.matrices import nuclear
 from gdjax.regularizers.norms import elastic_net, huber, l1, l2, squared_l2
 from gdjax.regularizers.regularizer import Regularizer, indicator, zero
+from gdjax.regularizers.variation import fused_lasso, total_variation
 
 __all__ = [
     "Regularizer",
+    "conjugate",
     "elastic_net",
+    "entropy",
+    "fused_lasso",
+    "group_lasso",
     "huber",
     "indicator",
     "l1",
     "l2",
+    "linf",
+    "log_barrier",
+    "maximum",
+    "nuclear",
+    "on_leaves",
+    "scaled",
+    "separable",
+    "sparse_group_lasso",
     "squared_l2",
+    "summed",
+    "tilted",
+    "total_variation",
+    "translated",
+    "with_squared_l2",
     "zero",
 ]
