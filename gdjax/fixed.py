@@ -5,6 +5,9 @@ gradient was not finite is found at its end: by what params and state carry on, 
 by sums to which every step adds nothing but its poison (0 v is NaN where v is not finite). From the
 start of the last sound block the driver's careful step then finds the last finite point.
 
+Reverse mode keeps the state at each block's start and goes through a block's steps again when it comes
+to it: memory of about twice the root of the number of steps, for one forward pass more.
+
 One thing goes unseen: a value without log, root or quotient that overflows and is back by the end of
 its block, all its gradients finite.
 """
@@ -138,6 +141,7 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
         finite = finite & watch.finite(sums, after)
         return (after, trees.choose(finite, position, sound), finite), rows
 
+    block = jax.checkpoint(block, prevent_cse=False)
     (end, sound, finite), rows = jax.lax.scan(block, (start, start, jnp.asarray(True)), length=cut.number)
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:: cut.keep], rows)
     return end, sound, finite, rows
@@ -146,7 +150,8 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
 def careful(run: Any, state: Any, steps: int | None = None) -> Any:
     """The state after ``steps`` careful steps, by default after all of a run."""
     steps = run.max_steps + 1 if steps is None else steps
-    return jax.lax.scan(lambda s, _: (run.step(s), None), state, length=steps)[0]
+    step = jax.checkpoint(lambda s, _: (run.step(s), None), prevent_cse=False)
+    return jax.lax.scan(step, state, length=steps)[0]
 
 
 def _to_the_end(run: Any, state: Any) -> Any:

@@ -58,3 +58,27 @@ def test_logistic_sgd_writes_falling_curves(logistic, tmp_path):
     assert (above.isel(step=-1) < 0.5 * above.isel(step=0)).all()
     np.testing.assert_allclose(data.loss.isel(step=0), np.log(2), rtol=1e-6)
     assert (tmp_path / "logistic_sgd.png").stat().st_size > 10_000
+
+
+def test_second_order_race_converges_where_first_order_does_not(tmp_path):
+    race = load("second_order_race")
+    race.main(tmp_path, steps=100)
+    data = xr.open_zarr(tmp_path / "second_order_race.zarr").load()
+    counts = race.evaluations_to_solve(data)
+    assert counts["gradient descent"] == counts["Adam"] == np.inf
+    assert all(counts[name] < 100 for name in counts if name not in ("gradient descent", "Adam"))
+    region = data.sel(optimizer="trust region")
+    moves = np.linalg.norm(np.diff(region.x.values, axis=0), axis=1)
+    inside = moves <= 1.0001 * region.radius.values[:-1]
+    assert (inside | np.isnan(moves)).all(), "a step of the trust region leaves its circle"
+    ends = [path[np.isfinite(path).all(axis=1)][-1] for path in data.past_saddle.values]
+    np.testing.assert_allclose(ends, [[0, 0], [0, 1]], atol=1e-3)
+    assert (tmp_path / "second_order_race.png").stat().st_size > 20_000
+
+
+def test_curvature_on_data_reaches_its_target_in_few_steps(tmp_path):
+    study = load("curvature_on_data").study("logistic regression", shrink=4)
+    steps = dict(zip(study.method.values, study.steps.values, strict=True))
+    assert steps["natural gradient"] == np.inf or steps["natural gradient"] <= 10
+    assert study.loss.isel(row=0).values.std() == 0, "all start at the same loss"
+    assert float(study.loss.min()) >= study.target - 2e-6

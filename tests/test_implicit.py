@@ -94,3 +94,27 @@ def test_a_learning_rate_is_learned_through_an_unrolled_run(x64):
     rates = np.linspace(0.05, 0.21, 10001)
     best = rates[np.argmin((1 - rates) ** 40 + 9 * (1 - 9 * rates) ** 40)]
     np.testing.assert_allclose(jnp.exp(outer.params), best, rtol=0.02)
+
+
+def bytes_to_differentiate(method, steps):
+    def final(rate):
+        slopes = jnp.linspace(1.0, 2.0, 40)
+        run = gdjax.minimize(
+            lambda x: jnp.sum(slopes * jnp.cosh(x - 1 - rate)),
+            jnp.zeros(40),
+            method(rate),
+            stop=None,
+            max_steps=steps,
+        )
+        return run.value
+
+    return jax.jit(jax.grad(final)).lower(0.01).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_unrolled_runs_keep_memory_for_the_root_of_their_steps():
+    assert bytes_to_differentiate(gdjax.adam, 4096) < 8 * bytes_to_differentiate(gdjax.adam, 64)
+
+
+def test_unrolled_flat_runs_keep_states_alone():
+    hessian = 40 * 40 * 4
+    assert bytes_to_differentiate(lambda rate: gdjax.newton(), 512) < 512 * hessian
