@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gdjax.types import Params, Scalar
 
-__all__ = ["add", "count", "norm", "ratio", "times", "unit", "vdot"]
+__all__ = ["add", "count", "landing", "norm", "ratio", "times", "unit", "vdot"]
 
 
 def _wide(tree: Params) -> Params:
@@ -53,3 +53,12 @@ def ratio(a: Scalar, b: Scalar) -> Scalar:
 def count(tree: Params) -> int:
     """How many numbers the tree holds."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def landing(x: jax.Array, target: jax.Array) -> jax.Array:
+    """The update :math:`u` for which the *rounded* sum :math:`x + u` is the target, where such a number exists.
+
+    It does unless ``x`` is so much larger that its spacing swallows the target's digits.
+    """
+    update = target - x
+    return update + (target - (x + update))

@@ -15,9 +15,11 @@ from gdjax.optimizers import (
     first_order,
     limited_memory,
     newton,
+    proximal,
     quasi_newton,
     trust_region,
 )
+from gdjax.regularizers import zero
 from gdjax.types import Transformation
 
 __all__ = ["CATALOGUE", "Entry", "optimizers_by_name"]
@@ -55,6 +57,9 @@ CATALOGUE: dict[str, Entry] = {
     "lbfgs": Entry(limited_memory.lbfgs, {}),
     "barzilai_borwein": Entry(barzilai_borwein.barzilai_borwein, {}),
     "nonlinear_cg": Entry(conjugate.nonlinear_cg, {}),
+    "proximal_gradient": Entry(
+        proximal.proximal_gradient, {"regularizer": zero(), "momentum": proximal.fista}
+    ),
 }
 
 
