@@ -14,7 +14,7 @@ from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain
 
 if TYPE_CHECKING:
-    from gdjax import bench, cli, linesearch, parts, plots, projections, regularizers, sweeps
+    from gdjax import bench, checkpoints, cli, linesearch, parts, plots, projections, regularizers, sweeps
     from gdjax.linesearch import line_search
     from gdjax.optimizers.barzilai_borwein import barzilai_borwein
     from gdjax.optimizers.bounded import lbfgsb
@@ -76,7 +76,17 @@ _HOMES = {
 
 _LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
     name: name
-    for name in ("bench", "cli", "linesearch", "parts", "plots", "projections", "regularizers", "sweeps")
+    for name in (
+        "bench",
+        "checkpoints",
+        "cli",
+        "linesearch",
+        "parts",
+        "plots",
+        "projections",
+        "regularizers",
+        "sweeps",
+    )
 }
 
 

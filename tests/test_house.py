@@ -20,9 +20,10 @@ PACKAGE = ROOT / "gdjax"
 # From the ground up. A room imports only from rooms on lines above its own; "gdjax" is the flat namespace.
 LAYERS = [
     {"types"},
-    {"checks", "jaxprs", "shuffling", "trees"},
+    {"checks", "files", "jaxprs", "shuffling", "trees"},
     {
         "distributions",
+        "fingerprints",
         "layouts",
         "objectives",
         "precision",
@@ -37,7 +38,7 @@ LAYERS = [
     {"derivatives", "implicit", "parts", "regularizers", "linesearch", "trials"},
     {"evaluation", "fixed"},
     {"optimizers", "problems", "driver"},
-    {"minimization"},
+    {"checkpoints", "minimization"},
     {"gdjax"},
     {"sweeps", "analysis"},
     {"bench", "plots"},

@@ -289,7 +289,7 @@ def test_store(tmp_path):
     found = gdjax.sweep(make_trial(lambda step: step.value), grid(), store=path)
     with xarray.open_zarr(path) as stored:
         xarray.testing.assert_identical(stored.load(), found)
-    with pytest.raises(FileExistsError, match=r"runs\.zarr exists"):
+    with pytest.raises(ValueError, match="holds another sweep: the trial computes something else"):
         gdjax.sweep(make_trial(), grid(), store=path)
 
 

@@ -61,8 +61,10 @@ def coordinates(
       shapes: for each variable the shape that it has in one run.
       strides: for each recorded variable, the steps between its rows.
     """
-    steps = {"step": np.arange(shapes[name][0]) * stride for name, stride in strides.items()}
-    return {axis.name: axis.coordinate for axis in axes} | steps
+    labels = {axis.name: axis.coordinate for axis in axes}
+    for name, stride in strides.items():
+        labels["step"] = np.arange(shapes[name][0]) * stride
+    return labels
 
 
 def assemble(

@@ -75,10 +75,13 @@ class Plan:
       runs: points of the grid.
       auto: whether the chunk may be cut to fit the memory.
       chunk: the most runs in one box.
+      order: the axes by which comes first where the grid is cut.
     """
 
     def __init__(self, axes: list[Axis], chunk: Any):
         self.axes = axes
+        self.order = list(range(len(axes)))
+        self._fixed: list[int] | None = None
         self.sizes = [axis.size for axis in axes]
         self.runs = math.prod(self.sizes)
         self.auto = chunk == "auto"
@@ -93,7 +96,14 @@ class Plan:
     @property
     def tiles(self) -> list[int]:
         """The size of a box along each axis."""
-        return tiling(self.sizes, self.chunk)
+        if self._fixed is not None:
+            return list(self._fixed)
+        cut = tiling([self.sizes[i] for i in self.order], self.chunk)
+        return [cut[self.order.index(i)] for i in range(len(cut))]
+
+    def fix(self, tiles: list[int]) -> None:
+        """Keeps to these boxes, whatever the memory."""
+        self._fixed, self.auto = list(tiles), False
 
     def boxes(self) -> Iterator[Box]:
         """All parts of the grid, in order."""

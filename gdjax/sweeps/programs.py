@@ -15,7 +15,7 @@ from gdjax.sweeps.lanes import Lanes, chosen, queue
 from gdjax.sweeps.sharing import plan
 from gdjax.sweeps.tracing import Traced, traced
 
-__all__ = ["Program", "compiled"]
+__all__ = ["Program", "compiled", "trace"]
 
 
 class Program(NamedTuple):
@@ -35,9 +35,11 @@ class Program(NamedTuple):
     lanes: Lanes | None
 
 
-def _traced(
+def trace(
     trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], options: tuple[bool, bool]
 ) -> Traced:
+    """Calls the trial once; ``options`` say whether params are outputs and loops are taken apart."""
+
     def one(*point):
         return trial(**fixed, **dict(zip(names, point, strict=True)))
 
@@ -194,7 +196,7 @@ def compiled(
         kept.move_to_end(key)
         return kept[key], 0.0
     start = time.perf_counter()
-    found = _traced(trial, fixed, names, values, (params, lanes is not None))
+    found = trace(trial, fixed, names, values, (params, lanes is not None))
     program = kept[key] = _grid(found, values) if found.loop is None else _laned(found, values, lanes)
     while len(kept) > _KEPT:
         kept.popitem(last=False)

@@ -1,0 +1,198 @@
+"""Sweeps into a store: what is complete is not run again, and what is finished is written at once."""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray
+
+from gdjax.sweeps import sharing
+from gdjax.sweeps.dataset import attributes
+from gdjax.sweeps.engine import Engine, described
+from gdjax.sweeps.identity import identity
+from gdjax.sweeps.lanes import Lanes
+from gdjax.sweeps.plan import Plan, lengths
+from gdjax.sweeps.progress import advancing
+from gdjax.sweeps.store import Layout, Region, create, find
+from gdjax.sweeps.tracing import RESULTS, Traced
+from gdjax.sweeps.watching import Watch
+from gdjax.sweeps.work import Work
+
+__all__ = ["as_part", "stored"]
+
+SECONDS = 2.0
+"""What a box should take, so that a kill loses little and writing costs little."""
+
+MOST, FEWEST = 16, 256
+"""A first box is at most one of so many, unless it has no more than so many runs."""
+
+
+def as_part(part: Any) -> tuple[int, int]:
+    """Checks ``part``; by default that of this process among those of ``jax.distributed``."""
+    if part is None:
+        return jax.process_index(), jax.process_count()
+    try:
+        index, count = (int(number) for number in part)
+    except (TypeError, ValueError):
+        raise TypeError(f"sweep: part must be (index, count), got {part!r}") from None
+    if not 0 <= index < count:
+        raise ValueError(f"sweep: part must be (index, count) with 0 <= index < count, got {part!r}")
+    return index, count
+
+
+def _layout(work: Work, traces: list[Traced]) -> Layout:
+    """The dataset's variables; its boxes those of the plan."""
+    outputs = []
+    for traced in traces:
+        outputs.append(jax.tree.unflatten(traced.outputs, traced.program.out_avals))
+    shapes = [{name: tuple(aval.shape) for name, aval in found.items()} for found in outputs]
+    for other in shapes[1:]:
+        if other != shapes[0]:
+            raise ValueError(
+                f"sweep: the static choices return different variables or shapes: {shapes[0]} and {other}"
+            )
+    names = sorted(shapes[0], key=lambda name: (*RESULTS, name).index(name))
+    dtypes = {name: np.result_type(*(np.dtype(found[name].dtype) for found in outputs)) for name in names}
+    tiles = work.plan.tiles
+    return Layout(work.axes, {name: shapes[0][name] for name in names}, dtypes, tiles, tiles)
+
+
+@contextmanager
+def _writer() -> Iterator[Any]:
+    """Yields a function that writes one box while the next one is run; all are written when it ends."""
+    with ThreadPoolExecutor(1) as pool:
+        pending: list[Future] = []
+
+        def write(*arguments):
+            if pending:
+                pending.pop().result()
+            pending.append(pool.submit(*arguments))
+
+        yield write
+        if pending:
+            pending.pop().result()
+
+
+def _mine(count: int, part: tuple[int, int]) -> range:
+    """The boxes of one process: neighbours, so that it compiles few of the static choices."""
+    index, processes = part
+    return range(index * count // processes, (index + 1) * count // processes)
+
+
+def _first_chunk(work: Work, traces: list[Traced], processes: int) -> None:
+    """Cuts a plan for ``chunk="auto"``: across axes that share work last."""
+    plan = work.plan
+    owners = [i for i, axis in enumerate(plan.axes) for _ in jax.tree.leaves(axis.values)]
+    nested, order = sharing.plan(traces[0].program, owners, plan.sizes)
+    plan.order = order if nested else plan.order
+    runs = plan.runs * len(work.choices)
+    least = FEWEST if processes == 1 else 1
+    plan.chunk = min(plan.chunk, max(math.ceil(runs / max(MOST, 4 * processes)), least))
+
+
+def _boxes(plan: Plan, tiles: list[int], seconds: float) -> list[int]:
+    """As many tiles to a box as take about `SECONDS`, whole axes first."""
+    boxes, times = list(tiles), int(SECONDS / max(seconds, 1e-6))
+    for i in reversed(plan.order):
+        factor = max(1, min(times, math.ceil(plan.sizes[i] / boxes[i])))
+        boxes[i], times = min(plan.sizes[i], boxes[i] * factor), times // factor
+    return boxes
+
+
+def _begin(work: Work, traces: list[Traced], path: Path, known: dict[str, Any], processes: int, first: int):
+    """Cuts the grid, by a measured first call where the user leaves it open, and lays the store out.
+
+    Returns:
+      The store, and the engine of the static choice ``first``.
+    """
+    plan, auto = work.plan, work.plan.auto
+    if auto:
+        _first_chunk(work, traces, processes)
+    engine = work.engine(first)
+    layout = _layout(work, traces)._replace(tiles=engine.tiles, boxes=engine.tiles)
+    if auto and engine.tiles != plan.sizes:
+        begin = time.perf_counter()
+        for _ in engine.finished([next(iter(plan.boxes()))]):
+            spent = time.perf_counter() - begin
+            if spent > 4 * SECONDS and math.prod(engine.tiles) > 1:
+                plan.chunk = max(1, int(math.prod(engine.tiles) * SECONDS / spent))
+                engine = work.engine(first)
+                layout = layout._replace(tiles=engine.tiles, boxes=engine.tiles)
+            elif processes == 1 and spent < SECONDS / 4:
+                layout = layout._replace(boxes=_boxes(plan, engine.tiles, spent))
+    strides = {name: stride for traced in traces for name, stride in traced.strides.items()}
+    attrs = attributes() | described([engine])
+    attrs |= {"chunk": math.prod(layout.boxes), "programs": len(work.choices), "complete": 0}
+    attrs |= {"runs": plan.runs * len(work.choices), "wall_seconds": 0.0}
+    attrs.pop("ticks", None)
+    return create(path, known, layout, strides, attrs), engine
+
+
+def stored(
+    path: Path, work: Work, part: tuple[int, int], progress: Any, watch: Watch | None
+) -> xarray.Dataset:
+    """Runs what a store lacks, as far as it is this process's part, and opens it.
+
+    Args:
+      path: the store's folder; laid out if it is not there.
+      work: the sweep.
+      part: this process and the number of processes.
+      progress: as `sweep` takes it.
+      watch: called with each box that is finished here.
+    """
+    traces = work.traced()
+    known = identity(
+        work.axes, dict(zip(work.labels(), (t.program for t in traces), strict=True)), work.params
+    )
+    store, engine = find(path, known, _layout(work, traces)), None
+    first = len(work.choices) * part[0] // part[1]
+    if store is None:
+        store, engine = _begin(work, traces, path, known, part[1], first)
+    if store.complete:
+        return store.dataset()
+    work.plan.fix(store.layout.tiles)
+    if engine is not None and engine.tiles != work.plan.tiles:  # another process was first
+        engine = None
+    mine = [store.regions[i] for i in _mine(len(store.regions), part) if i not in store.rows]
+    total = work.plan.runs * len(work.choices)
+    done = sum(math.prod(lengths(store.regions[i].box)) for i in store.rows)
+    try:
+        with advancing(progress, total, done) as bar, _writer() as write:
+            for choice in sorted({region.choice for region in mine}):
+                if engine is None or choice != first:
+                    before = store.lanes(choice)
+                    engine = work.engine(choice, None if before is None else Lanes(*before))
+                show = work.watching(choice, engine, watch)
+                todo = [region for region in mine if region.choice == choice]
+                for region, found, notes in _runs(engine, todo, bar):
+                    write(store.put, region, found, notes)
+                    show(region.box, found)
+    except KeyboardInterrupt:
+        complete = f"{len(store.rows)} of {len(store.regions)} boxes are complete in {os.fspath(path)}"
+        raise KeyboardInterrupt(f"sweep: interrupted; {complete}; the same call goes on from there") from None
+    return store.dataset()
+
+
+def _runs(
+    engine: Engine, regions: list[Region], bar: Any
+) -> Iterator[tuple[Region, dict[str, np.ndarray], dict[str, float]]]:
+    """Runs boxes; yields each with its results and what the manifest notes of it."""
+    begin, compiled = time.perf_counter(), 0.0
+    finished = engine.finished(bar.started([region.box for region in regions]))
+    for region, (box, found) in zip(regions, finished, strict=True):
+        bar.finished(box, found)
+        spent, new = time.perf_counter() - begin, engine.seconds - compiled
+        lanes = engine.program.lanes or Lanes(0, 0)
+        yield (
+            region,
+            found,
+            {"seconds": spent, "compile_seconds": new, "lanes": lanes.count, "ticks": lanes.ticks},
+        )
+        begin, compiled = time.perf_counter(), engine.seconds

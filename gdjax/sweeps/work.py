@@ -1,0 +1,77 @@
+"""What a sweep has to do, checked."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdjax.sweeps.axes import Axis
+from gdjax.sweeps.engine import Engine
+from gdjax.sweeps.plan import Box, Plan
+from gdjax.sweeps.programs import trace
+from gdjax.sweeps.tracing import Traced
+from gdjax.sweeps.watching import Watch, labelled
+
+__all__ = ["Work"]
+
+
+class Work(NamedTuple):
+    """What a sweep has to do.
+
+    Attributes:
+      trial: the user's function.
+      axes: all axes, in the user's order.
+      choices: the static choices, each by the names of its axes.
+      plan: how the array axes are cut.
+      lanes: as `sweep` takes them, checked.
+      params: whether the final params are kept.
+    """
+
+    trial: Any
+    axes: list[Axis]
+    choices: list[dict[str, Any]]
+    plan: Plan
+    lanes: Any
+    params: bool
+
+    def engine(self, choice: int, lanes: Any = None) -> Engine:
+        """The engine of a static choice."""
+        lanes = lanes if self.lanes == "auto" and lanes is not None else self.lanes
+        return Engine(self.trial, self.choices[choice], self.plan, self.params, lanes)
+
+    def traced(self) -> list[Traced]:
+        """The trial's program for each static choice."""
+        values = self.plan.abstract([1] * len(self.plan.sizes))
+        return [
+            trace(self.trial, choice, self.plan.names, values, (self.params, False))
+            for choice in self.choices
+        ]
+
+    def labels(self) -> list[str]:
+        """What the static choices are called."""
+        static = [axis for axis in self.axes if axis.choices is not None]
+        grids = np.indices([axis.size for axis in static]).reshape(len(static), -1).T
+        return [
+            ", ".join(f"{axis.name}={axis.coordinate[i]}" for axis, i in zip(static, row, strict=True))
+            for row in grids
+        ]
+
+    def place(self, choice: int, box: Box) -> Box:
+        """The part of the dataset that a box of a static choice covers, one slice an axis."""
+        sizes = [axis.size for axis in self.axes if axis.choices is not None]
+        fixed, free = iter(np.unravel_index(choice, sizes) if sizes else ()), iter(box)
+        return tuple(
+            next(free) if axis.choices is None else slice(index := int(next(fixed)), index + 1)
+            for axis in self.axes
+        )
+
+    def watching(
+        self, choice: int, engine: Engine, watch: Watch | None
+    ) -> Callable[[Box, dict[str, np.ndarray]], None]:
+        """A function that shows the boxes of a static choice to ``watch``, as datasets."""
+
+        def show(box, found):
+            if watch is not None:
+                watch(labelled(self.axes, self.place(choice, box), found, engine.program.strides))
+
+        return show
