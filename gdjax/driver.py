@@ -125,6 +125,10 @@ class Run:
     def init(self) -> RunState:
         """The state before the first evaluation; evaluates nothing."""
         params = trees.strong(self.params)
+        optimizer = trees.strong(self.optimizer.init(params))
+        own = trees.own_answer(optimizer, params)
+        if own is not None:  # a method names where it starts: inside its bounds
+            params = trees.keep_types(own.params, params)
         full = self._evaluator.full()
         value = jax.eval_shape(lambda params: checks.scalar_value(full(params), "minimize"), params)
         unknown = jnp.asarray(jnp.inf, value.dtype)
@@ -134,7 +138,7 @@ class Run:
         record = self.record
         return RunState(
             params=params,
-            optimizer=trees.strong(self.optimizer.init(params)),
+            optimizer=optimizer,
             stop=None if self.stop is None else trees.strong(self.stop.init(params)),
             answer=answer,
             count=zero,

@@ -86,12 +86,21 @@ def norm(tree: Params) -> Scalar:
 
 
 def own_answer(state: Any, params: Params) -> Answer | None:
-    """The answer that an optimizer keeps for the whole of ``params``, if it keeps one."""
+    """The answer that an optimizer keeps for the whole of ``params``, if it keeps one.
+
+    A method around another has the last word: its answer stands for those of what it holds.
+    """
     structure = jax.tree.structure(params)
+    answers = [
+        (path[:-1], answer)
+        for path, answer in optax.tree.get_all_with_path(state, "answer")
+        if isinstance(answer, Answer) and jax.tree.structure(answer.params) == structure
+    ]
+    homes = [home for home, _ in answers]
     found = [
         answer
-        for _, answer in optax.tree.get_all_with_path(state, "answer")
-        if isinstance(answer, Answer) and jax.tree.structure(answer.params) == structure
+        for home, answer in answers
+        if not any(len(other) < len(home) and home[: len(other)] == other for other in homes)
     ]
     if len(found) > 1:
         raise ValueError(

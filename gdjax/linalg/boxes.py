@@ -1,0 +1,219 @@
+r"""A limited-memory quadratic model inside a box: its Cauchy point and the step on the free variables.
+
+The model at :math:`x` is :math:`m(z) = g^T z + \tfrac12 z^T B z` with the BFGS matrix of the last pairs in compact
+form,
+
+.. math:: B = \theta\,(I - W^T K^{-1} W), \qquad
+    W = \begin{bmatrix} Y / \sqrt\theta \\ \sqrt\theta\, S \end{bmatrix}, \qquad
+    K = \begin{bmatrix} -D & L^T \\ L & \theta\, S S^T \end{bmatrix}
+
+with the rows of :math:`S, Y` the steps and changes, :math:`D` the diagonal and :math:`L` the strictly lower part
+of :math:`S Y^T`.
+
+Reference:
+  Byrd, Lu, Nocedal, Zhu, A limited memory algorithm for bound constrained optimization, SIAM J. Sci. Comput.
+  16, 1995; Morales, Nocedal, Remark on algorithm 778, ACM Trans. Math. Softw. 38, 2011.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gdjax.types import Scalar
+
+__all__ = [
+    "Pairs",
+    "cauchy_point",
+    "forget",
+    "learn",
+    "no_pairs",
+    "projected",
+    "room",
+    "stay_inside",
+    "toward",
+]
+
+
+class Pairs(NamedTuple):
+    r"""The last m pairs, oldest first, scaled so that :math:`s_i^T y_i = 1`; rows of zeros where there are fewer.
+
+    Attributes:
+      steps: the :math:`s_i`, shape ``(m, n)``.
+      changes: the :math:`y_i`, shape ``(m, n)``.
+      scale: :math:`\theta = y_m^T y_m / s_m^T y_m`; zero while there is no pair.
+    """
+
+    steps: jax.Array
+    changes: jax.Array
+    scale: Scalar
+
+
+class _Compact(NamedTuple):
+    """The rows of W, the two blocks of K below its first, and the inverse of K's Schur complement."""
+
+    changes: jax.Array
+    steps: jax.Array
+    below: jax.Array
+    squares: jax.Array
+    inverse: jax.Array
+    scale: Scalar
+
+
+def no_pairs(memory: int, x: jax.Array) -> Pairs:
+    """An empty memory of ``memory`` pairs."""
+    rows = jnp.zeros((memory, x.size), x.dtype)
+    return Pairs(rows, rows, jnp.zeros((), x.dtype))
+
+
+def forget(pairs: Pairs, condition: Scalar) -> Pairs:
+    """An empty memory where the condition holds."""
+    return jax.tree.map(lambda leaf: jnp.where(condition, 0, leaf), pairs)
+
+
+def learn(pairs: Pairs, step: jax.Array, change: jax.Array, usable: Scalar) -> Pairs:
+    """Takes a pair in for the oldest, where it is usable and its curvature is positive beyond rounding."""
+    sy, ss, yy = jnp.sum(step * change), jnp.sum(step * step), jnp.sum(change * change)
+    eps = jnp.finfo(step.dtype).eps
+    good = usable & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & jnp.isfinite(yy / sy) & jnp.isfinite(1 / sy)
+    root = jnp.sqrt(jnp.where(good, sy, 1))
+
+    def push(rows, new):
+        return jnp.where(good, jnp.concatenate([rows[1:], new[None] / root]), rows)
+
+    scale = jnp.where(good, yy / jnp.where(good, sy, 1), pairs.scale)
+    return Pairs(push(pairs.steps, step), push(pairs.changes, change), scale)
+
+
+def _against(factor: jax.Array, right: jax.Array, transposed: bool = False) -> jax.Array:
+    """Solves with a lower triangular matrix, or its transpose."""
+    return jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True, transpose_a=transposed)
+
+
+def _cholesky(matrix: jax.Array) -> jax.Array:
+    return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+
+
+def _compact(pairs: Pairs, fallback: Scalar) -> _Compact:
+    scale = jnp.where(pairs.scale > 0, pairs.scale, fallback)
+    root = jnp.sqrt(scale)
+    steps, changes = root * pairs.steps, pairs.changes / root
+    products = steps @ changes.T
+    absent = jnp.where(jnp.diagonal(products) > 0, 0, 1).astype(steps.dtype)
+    below = jnp.tril(products, -1)
+    squares = steps @ steps.T + jnp.diag(absent)
+    factor = _cholesky(squares + below @ below.T)
+    root_inverse = _against(factor, jnp.eye(len(absent), dtype=steps.dtype))
+    return _Compact(changes, steps, below, squares, root_inverse.T @ root_inverse, scale)
+
+
+def _through(model: _Compact, changes: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two blocks of :math:`K^{-1}` times two blocks of rows."""
+    second = model.inverse @ (steps + model.below @ changes)
+    return model.below.T @ second - changes, second
+
+
+def projected(x: jax.Array, grad: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+    r"""The projected gradient step :math:`P(x - g) - x`, zero at a stationary point of the box."""
+    return jnp.clip(-grad, lower - x, upper - x)
+
+
+def room(x: jax.Array, direction: jax.Array, lower: jax.Array, upper: jax.Array) -> Scalar:
+    """The longest step along a direction that stays in the box, infinite where nothing ends it."""
+    wall = jnp.where(direction > 0, upper, lower)
+    moving = direction != 0
+    return jnp.min(jnp.where(moving, (wall - x) / jnp.where(moving, direction, 1), jnp.inf))
+
+
+def cauchy_point(model: _Compact, x, grad, lower, upper) -> jax.Array:
+    r"""The first local minimizer of the model along the projected path :math:`P(x - t g)`.
+
+    All segments of the path are looked at together: between two breakpoints the model is a parabola, whose
+    slope and curvature are sums over the variables that still move, and these are cumulative sums.
+
+    Reference:
+      Byrd, Lu, Nocedal, Zhu (1995), algorithm CP.
+    """
+    wall = jnp.where(grad < 0, upper, lower)
+    moving = grad != 0
+    ends = jnp.where(moving, (x - wall) / jnp.where(moving, grad, 1), jnp.inf)
+    down = jnp.where(ends > 0, -grad, 0)
+    ends, order = jax.lax.sort_key_val(ends, jnp.arange(x.size))
+    down, weights = down[order], jnp.concatenate([model.changes, model.steps])[:, order]
+    way = jnp.where(jnp.isfinite(ends), ends, 0) * down
+    moves = jnp.concatenate([weights * down[None], (down * down)[None]])[:, ::-1]
+    sums = jnp.pad(jnp.cumsum(jnp.concatenate([moves, weights * way[None]]), axis=1), ((0, 0), (1, 0)))
+    k = weights.shape[0]
+    p, squares, gone = sums[:k, ::-1], sums[k, ::-1], sums[k + 1 :]
+    start = jnp.pad(jnp.maximum(ends, 0), (1, 0))
+    c = gone + jnp.where(jnp.isfinite(start), start, 0)[None] * p
+    image = jnp.concatenate(_through(model, p[: k // 2], p[k // 2 :]))
+    slope = -squares + model.scale * (start * squares - jnp.sum(c * image, axis=0))
+    tiny = jnp.finfo(x.dtype).eps * squares
+    bend = model.scale * jnp.maximum(squares - jnp.sum(p * image, axis=0), tiny)
+    lowest = jnp.where(squares > 0, start - slope / jnp.where(squares > 0, bend, 1), start)
+    found = jnp.argmax(lowest <= jnp.pad(start[1:], (0, 1), constant_values=jnp.inf))
+    t = jnp.maximum(start[found], lowest[found])
+    # Back in the order of the variables: where the path has met its wall, the point is on it.
+    blocked = jnp.where(moving, (x - wall) / jnp.where(moving, grad, 1), jnp.inf) <= t
+    return jnp.where(blocked, wall, jnp.clip(x - t * grad, lower, upper))
+
+
+def _free_step(model: _Compact, x, grad, corner, free) -> jax.Array:
+    """From the Cauchy point to the minimizer of the model over the free variables, walls forgotten.
+
+    By the formula of Sherman, Morrison and Woodbury, with K less the free part of :math:`W W^T`: a matrix of
+    blocks whose first is negative definite and whose Schur complement is positive definite.
+    """
+    z = corner - x
+    first, second = _through(model, model.changes @ z, model.steps @ z)
+    slope = grad + model.scale * (z - first @ model.changes - second @ model.steps)
+    slope = jnp.where(free, slope, 0)
+    changes, steps = jnp.where(free[None], model.changes, 0), jnp.where(free[None], model.steps, 0)
+    m = len(model.below)
+    factor = _cholesky(jnp.eye(m, dtype=x.dtype) + changes @ changes.T)
+    cross = model.below - steps @ changes.T
+    solved = _against(factor, jnp.concatenate([cross.T, (changes @ slope)[:, None]], axis=1))
+    cross, u = solved[:, :m], solved[:, m:]
+    inner = _cholesky(model.squares - steps @ steps.T + cross.T @ cross)
+    b = _against(inner, _against(inner, (steps @ slope)[:, None] + cross.T @ u), True)
+    a = _against(factor, cross @ b - u, True)
+    return -(slope + a[:, 0] @ changes + b[:, 0] @ steps) / model.scale
+
+
+def toward(pairs: Pairs, x, grad, lower, upper, fallback: Scalar) -> jax.Array:
+    """The direction from ``x`` to where the model sees its minimum in the box.
+
+    The Cauchy point says which walls hold; over the other variables the model is minimized and the result
+    projected, or where that does not descend, cut at the first wall.
+
+    Args:
+      pairs: what is known of the curvature.
+      x: the point, shape ``(n,)``, inside.
+      grad: the gradient there.
+      lower: lower bounds.
+      upper: upper bounds.
+      fallback: what stands for the scale of the curvature while nothing is known of it.
+
+    Reference:
+      Byrd, Lu, Nocedal, Zhu (1995), section 5.1; Morales and Nocedal (2011), section 3.
+    """
+    model = _compact(pairs, fallback)
+    corner = cauchy_point(model, x, grad, lower, upper)
+    free = (corner > lower) & (corner < upper)
+    step = _free_step(model, x, grad, corner, free)
+    onto = jnp.clip(corner + step, lower, upper) - x
+    share = jnp.clip(room(corner, step, lower, upper), 0, 1)
+    cut = jnp.clip(corner + share * step, lower, upper) - x
+    return jnp.where(jnp.sum(grad * onto) < 0, onto, cut)
+
+
+def stay_inside(x: jax.Array, target: jax.Array, lower: Any, upper: Any) -> jax.Array:
+    r"""The update :math:`u` for which the *rounded* sum :math:`x + u` is next to the target and in the box.
+
+    In floating point :math:`x + (l - x)` may be below :math:`l`; one unit in the last place of :math:`u` is
+    enough to correct that, because rounding is monotonic and :math:`l` is representable.
+    """
+    update = jnp.clip(target, lower, upper) - x
+    update = jnp.where(x + update < lower, jnp.nextafter(update, jnp.full_like(update, jnp.inf)), update)
+    return jnp.where(x + update > upper, jnp.nextafter(update, jnp.full_like(update, -jnp.inf)), update)

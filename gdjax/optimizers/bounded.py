@@ -1,0 +1,299 @@
+r"""Minimization between bounds: :math:`\min f(x)` subject to :math:`l \le x \le u`.
+
+Flat: each update judges one trial along the way from the accepted point to where a limited-memory model sees its
+minimum in the box, and proposes the next. No trial is outside the box.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from gdjax import checks, trees
+from gdjax.linalg import boxes
+from gdjax.linalg.boxes import Pairs
+from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, strong_wolfe
+from gdjax.types import Answer, Params, Scalar, Status, Transformation
+
+__all__ = ["BoundedState", "lbfgsb"]
+
+_PATIENCE = 60
+"""Updates without progress before the method gives up."""
+_RESTART = 30
+"""What a failed search counts among them."""
+_LONGEST = 1e3
+"""The longest move, in units of the point's norm (at least one)."""
+_ROUNDING = 10
+"""Rounding of a value, in units of eps times its size."""
+
+
+class BoundedState(NamedTuple):
+    """The accepted point, the search from it and what is known of the curvature.
+
+    Attributes:
+      answer: the accepted point; its residual is the norm of the projected gradient.
+      grad: the gradient there, flat.
+      direction: the direction searched, flat.
+      bracket: the search's state.
+      pairs: the last steps and changes of the gradient.
+      lowest: the lowest value seen.
+      mark: the residual at the last progress.
+      bend: the largest curvature seen along a step.
+      idle: updates since there was progress; a failed search counts as many.
+    """
+
+    answer: Answer
+    grad: jax.Array
+    direction: jax.Array
+    bracket: Bracket
+    pairs: Pairs
+    lowest: Scalar
+    mark: Scalar
+    bend: Scalar
+    idle: Scalar
+
+
+class _Box(NamedTuple):
+    """The bounds as flat vectors in the type of the params, and as trees."""
+
+    lower: jax.Array
+    upper: jax.Array
+    trees: tuple[Params, Params]
+
+
+class _Trial(NamedTuple):
+    """The point given, and what the search says about it."""
+
+    point: jax.Array
+    step: jax.Array
+    accept: Scalar
+    give_up: Scalar
+    fresh: Scalar
+    noise: Scalar
+    bracket: Bracket
+
+
+def _flat(tree: Params):
+    vector, back = ravel_pytree(tree)
+    wide = jnp.promote_types(vector.dtype, jnp.float32)
+    return vector.astype(wide), lambda v: back(v.astype(vector.dtype))
+
+
+def _spread(name: str, bound: Any, params: Params, absent: float) -> Params:
+    """A bound for every number of the params, in its type."""
+    bound = absent if bound is None else bound
+    try:
+        full = jax.tree.broadcast(bound, params, is_leaf=lambda leaf: leaf is None)
+        return jax.tree.map(
+            lambda b, p: jnp.broadcast_to(jnp.asarray(absent if b is None else b, p.dtype), p.shape),
+            full,
+            params,
+            is_leaf=lambda leaf: leaf is None,
+        )
+    except ValueError as error:
+        raise ValueError(f"lbfgsb: {name} does not fit the params: {error}") from None
+
+
+def _box(bounds: tuple[Any, Any], params: Params) -> _Box:
+    lower = _spread("lower", bounds[0], params, -np.inf)
+    upper = _spread("upper", bounds[1], params, np.inf)
+    return _Box(_flat(lower)[0], _flat(upper)[0], (lower, upper))
+
+
+def _init(parts, params):
+    memory, search, *bounds = parts
+    box = _box(tuple(bounds), params)
+    x, back = _flat(params)
+    start = back(jnp.clip(x, box.lower, box.upper))
+    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    return BoundedState(
+        answer=Answer(start, unknown, unknown, jnp.int8(Status.RUNNING)),
+        grad=jnp.zeros_like(x),
+        direction=jnp.zeros_like(x),
+        bracket=search.init(unknown, unknown, unknown),
+        pairs=memory(x),
+        lowest=unknown,
+        mark=unknown,
+        bend=jnp.zeros_like(unknown),
+        idle=jnp.int32(0),
+    )
+
+
+def _reach(box: _Box, x, p):
+    """The longest step along a direction: to the first wall, but never less than one, nor far out."""
+    length = jnp.sqrt(jnp.sum(p * p))
+    far = _LONGEST * jnp.maximum(1, jnp.sqrt(jnp.sum(x * x))) / length
+    return jnp.minimum(jnp.maximum(boxes.room(x, p, box.lower, box.upper), 1), far)
+
+
+def _judge(search, state: BoundedState, box: _Box, params, value, grad) -> _Trial:
+    """Lets the search judge the point given; a point that is the base itself is taken without a test."""
+    (x, _), (base, _) = _flat(params), _flat(state.answer.params)
+    p, wide = state.direction, value.dtype
+    s = x - base
+    first = ~(state.lowest < jnp.inf)
+    fresh = first | jnp.all(s == 0)
+    types = [leaf.dtype for leaf in jax.tree.leaves(params)]
+    eps = max(float(jnp.finfo(dtype).eps) for dtype in [*types, value.dtype])
+    noise = _ROUNDING * eps * jnp.abs(state.answer.value)
+    noise = jnp.where(first, 0, jnp.clip(state.lowest + noise - state.answer.value, 0, noise))
+    along, slope = (jnp.sum(s * p) / jnp.sum(p * p)).astype(wide), jnp.sum(grad * p).astype(wide)
+    value = jnp.where(jnp.all(jnp.isfinite(grad)) & jnp.isfinite(value), value, jnp.inf)
+    longest = _reach(box, base, p).astype(wide)
+    decision, bracket = search.update(state.bracket, Point(along, value, slope), noise, longest)
+    accept = fresh | (decision == ACCEPT)
+    give_up = ~accept & (decision == GIVE_UP)
+    return _Trial(x, s, accept, give_up, fresh, noise, bracket)
+
+
+def _aim(search, state, box, trial, here, value, grad, forgotten):
+    """The direction to search and the bracket on it: new where the point is, or the old ones."""
+    moved, wide = trial.accept | trial.give_up, value.dtype
+    change, step = grad - state.grad, trial.step
+
+    def ask():
+        pairs = boxes.forget(state.pairs, forgotten)
+        pairs = boxes.learn(pairs, step, change, trial.accept & ~trial.fresh)
+        gradient = boxes.projected(here, grad, box.lower, box.upper)
+        residual = jnp.sqrt(jnp.sum(gradient * gradient))
+        unit = jnp.maximum(1, jnp.sqrt(jnp.sum(grad * grad)))
+        walled = jnp.all(jnp.isfinite(box.upper - box.lower))
+        p = boxes.toward(pairs, here, grad, box.lower, box.upper, jnp.where(walled, 1, unit))
+        slope, length = jnp.sum(grad * p), jnp.sqrt(jnp.sum(p * p))
+        bad = ~(slope < -jnp.finfo(p.dtype).eps * residual * length) | ~jnp.isfinite(length)
+        down = boxes.projected(here, grad / unit, box.lower, box.upper)
+        p = jnp.where(bad, down, p)
+        slope = jnp.where(bad, jnp.sum(grad * down), slope).astype(wide)
+        first = jnp.minimum(jnp.ones_like(slope), _reach(box, here, p).astype(wide))
+        bracket = search.init(value, slope, first)._replace(trials=-bad.astype(jnp.int32))
+        return p, trees.keep_types(bracket, trial.bracket), pairs
+
+    return jax.lax.cond(moved, ask, lambda: (state.direction, trial.bracket, state.pairs))
+
+
+def _status(over, drowned, lowest):
+    status = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, Status.STALLED), Status.RUNNING)
+    bottom = -(float(jnp.finfo(lowest.dtype).max) ** 0.5)
+    return jnp.where(lowest < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
+
+
+def _update(parts, updates, state: BoundedState, params=None, *, value: Any = None, **extra):
+    del extra
+    checks.require("lbfgsb", params=params, value=value)
+    _, search, *bounds = parts
+    box = _box(tuple(bounds), params)
+    given, back = _flat(updates)
+    f = jnp.asarray(value).astype(state.answer.value.dtype)
+    trial = _judge(search, state, box, params, f, given)
+    accept, (base, _) = trial.accept, _flat(state.answer.params)
+    here, grad = jnp.where(accept, trial.point, base), jnp.where(accept, given, state.grad)
+    fhere = jnp.where(accept, f, state.answer.value)
+    short = boxes.projected(here, grad, box.lower, box.upper)
+    residual = jnp.sqrt(jnp.sum(short * short)).astype(f.dtype)
+    forgotten = trial.give_up | (accept & (state.bracket.trials < 0))
+    p, bracket, pairs = _aim(search, state, box, trial, here, fhere, grad, forgotten)
+
+    target = jnp.clip(here + bracket.step.astype(here.dtype) * p, box.lower, box.upper)
+    target = jnp.where(jnp.isfinite(residual) & jnp.all(jnp.isfinite(target)), target, here)
+    stuck = jnp.all(target == here)
+    renewed = trial.fresh & (f != state.answer.value)
+    lower = accept & (fhere < state.lowest - trial.noise)
+    progress = accept & (renewed | lower | (residual < 0.5 * state.mark))
+    idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (trial.give_up | stuck))
+    over = idle >= _PATIENCE
+    change, size = given - state.grad, jnp.sqrt(jnp.sum(here * here))
+    curvature = jnp.sqrt(jnp.sum(change * change) / jnp.sum(trial.step * trial.step)).astype(f.dtype)
+    curvature = jnp.where(jnp.isfinite(curvature), curvature, 0)
+    bend = jnp.where(accept & ~trial.fresh, jnp.maximum(curvature, state.bend), state.bend)
+    eps = float(jnp.finfo(here.dtype).eps)
+    status = _status(over, residual <= 10 * eps * size * bend, jnp.fmin(f, fhere))
+    target = jnp.where(over, here, target)
+    new = BoundedState(
+        answer=Answer(back(here), fhere, residual, status),
+        grad=grad,
+        direction=p,
+        bracket=bracket,
+        pairs=pairs,
+        lowest=jnp.where(renewed, f, jnp.minimum(state.lowest, fhere)),
+        mark=jnp.where(progress, residual, state.mark),
+        bend=bend,
+        idle=idle,
+    )
+    moves = jax.tree.map(boxes.stay_inside, params, back(target), *box.trees)
+    return moves, trees.keep_types(new, state)
+
+
+class _Memory(NamedTuple):
+    """How many pairs: static, like a shape."""
+
+    pairs: int
+
+    def __call__(self, x):
+        return boxes.no_pairs(self.pairs, x)
+
+
+def _ordered(lower: Any, upper: Any) -> None:
+    """Raises where the bounds are known at the door and leave no room."""
+    if lower is None or upper is None:
+        return
+    low, high = jax.tree.leaves(lower), jax.tree.leaves(upper)
+    if len(low) != len(high) and 1 not in (len(low), len(high)):
+        return
+    count = max(len(low), len(high))
+    low, high = (side * count if len(side) == 1 else side for side in (low, high))
+    for a, b in zip(low, high, strict=True):
+        if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+            continue
+        if not np.all(np.asarray(a) <= np.asarray(b)):
+            raise ValueError(f"lbfgsb: lower must not exceed upper, got {a} and {b}")
+
+
+def lbfgsb(
+    lower: Any = None, upper: Any = None, *, memory: int = 10, search: Search | None = None
+) -> Transformation:
+    r"""L-BFGS between bounds.
+
+    .. math:: \min_x f(x) \quad\text{subject to}\quad l \le x \le u
+
+    From each accepted point the model of `gdjax.linalg.boxes` is minimized in the box: along the projected path of
+    the gradient down to its first minimum, then over the variables that met no wall there. The search goes toward
+    that point, up to the first wall on the way.
+
+    One evaluation an update; besides it products with ``(2m, n)`` arrays, a sort, and matrices of size 2m. Trials
+    are inside the box to the last bit, and a run of `gdjax.minimize` starts at the projection of its starting
+    point, so that the objective is never seen outside.
+
+    Args:
+      lower: lower bounds: a number, an array, or a pytree with the structure of the params or a prefix of it;
+        ``-inf`` and None where there are none. Where ``lower == upper`` a variable is fixed.
+      upper: upper bounds, likewise.
+      memory: how many pairs to keep, a Python integer of at least 1.
+      search: how far to go along the direction; `strong_wolfe` by default.
+
+    Returns:
+      A transformation that keeps an `Answer`, whose residual is the norm of the projected gradient
+      :math:`P(x - g) - x`.
+
+    Raises:
+      ValueError: if ``memory`` is below 1, or a lower bound above an upper one where both are known.
+
+    Reference:
+      Byrd, Lu, Nocedal, Zhu, A limited memory algorithm for bound constrained optimization, SIAM J. Sci. Comput.
+      16, 1995; Morales, Nocedal, Remark on algorithm 778, ACM Trans. Math. Softw. 38, 2011.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> f = lambda x: jnp.sum((x - jnp.array([2.0, 0.5])) ** 2)
+      >>> gdjax.minimize(f, jnp.zeros(2), gdjax.lbfgsb(0.0, 1.0)).params.tolist()
+      [1.0, 0.5]
+    """
+    if isinstance(memory, bool) or not hasattr(memory, "__index__") or memory < 1:
+        raise ValueError(f"lbfgsb: memory must be an integer of at least 1, got {memory!r}")
+    _ordered(lower, upper)
+    search = strong_wolfe() if search is None else search
+    parts = (Partial(_Memory(int(memory))), search, lower, upper)
+    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))
