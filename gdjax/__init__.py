@@ -14,7 +14,7 @@ from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain
 
 if TYPE_CHECKING:
-    from gdjax import bench, checkpoints, cli, linesearch, parts, plots, projections, regularizers, sweeps
+    from gdjax import bench, checkpoints, cli, linesearch, parts, plots, projections, regularizers, search, sweeps
     from gdjax.linesearch import line_search
     from gdjax.optimizers.barzilai_borwein import barzilai_borwein
     from gdjax.optimizers.bounded import lbfgsb
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gdjax.optimizers.limited_memory import lbfgs
     from gdjax.optimizers.natural import natural_gradient
     from gdjax.optimizers.newton import newton, newton_cg
+    from gdjax.optimizers.projected import projected, spectral_projected_gradient
     from gdjax.optimizers.proximal import proximal_gradient
     from gdjax.optimizers.quasi_newton import bfgs, broyden, dfp, sr1
     from gdjax.optimizers.saddles import perturbed
@@ -53,6 +54,10 @@ _HOMES = {
     "optimizers.newton": (
         "newton",
         "newton_cg",
+    ),
+    "optimizers.projected": (
+        "projected",
+        "spectral_projected_gradient",
     ),
     "optimizers.proximal": ("proximal_gradient",),
     "optimizers.quasi_newton": (
@@ -85,6 +90,7 @@ _LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
         "plots",
         "projections",
         "regularizers",
+        "search",
         "sweeps",
     )
 }

@@ -41,6 +41,7 @@ LAYERS = [
     {"checkpoints", "minimization"},
     {"gdjax"},
     {"sweeps", "analysis"},
+    {"search"},
     {"bench", "plots"},
     {"cli"},
     {"__main__"},
@@ -209,7 +210,7 @@ def test_import_starts_no_device():
         python("import jax.numpy as jnp; jnp.zeros(())", JAX_PLATFORMS="nonexistent")
 
 
-LAZY = [name for name in ("sweeps", "analysis", "bench", "plots", "cli") if f"gdjax.{name}" in MODULES]
+LAZY = [name for name in ("sweeps", "analysis", "search", "bench", "plots", "cli") if f"gdjax.{name}" in MODULES]
 
 
 @pytest.mark.parametrize("name", LAZY)
@@ -241,7 +242,7 @@ def public_names():
 
 def test_public_names_are_documented():
     """What users meet carries a reference or an executed example; everything public a docstring."""
-    rooms = ("derivatives", "linesearch", "objectives", "parts", "plots", "schedules", "stopping", "sweeps")
+    rooms = ("derivatives", "linesearch", "objectives", "parts", "plots", "schedules", "search", "stopping", "sweeps")
     met = {"gdjax", "gdjax.problems", *(f"gdjax.{room}" for room in rooms)}
     bare, unproved = [], []
     for module, name in public_names():

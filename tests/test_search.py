@@ -1,0 +1,140 @@
+"""Populations and suggestions: against loops by hand, and against a grid at equal budget."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gdjax
+
+RATES = jnp.logspace(-3, -0.5, 8)
+
+
+def trial(learning_rate):
+    return gdjax.Run(
+        lambda x: jnp.sum(jnp.array([1.0, 10.0]) * x**2),
+        jnp.ones(2),
+        gdjax.momentum(learning_rate, 0.5),
+        stop=None,
+        max_steps=40,
+    )
+
+
+def keep(key, points):
+    return points
+
+
+@pytest.fixture(scope="module")
+def population():
+    return gdjax.search.population_based(trial, {"learning_rate": RATES}, rounds=4, steps=5, explore=keep)
+
+
+def test_first_round_is_every_members_own(population):
+    for i in (0, 3):
+        alone = gdjax.minimize(
+            trial(RATES[i]).objective, jnp.ones(2), gdjax.momentum(RATES[i], 0.5), stop=None, max_steps=4
+        )
+        np.testing.assert_allclose(population.value[0, i], alone.value, rtol=1e-5)
+
+
+def test_losers_go_on_as_winners(population):
+    rates = population.learning_rate.values
+    for number in range(3):
+        value, parent = population.value[number].values, population.parent[number].values
+        order = np.argsort(np.where(np.isnan(value), np.inf, value))
+        assert set(np.flatnonzero(parent != np.arange(8))) <= set(order[-2:])
+        assert set(parent[order[-2:]]) <= set(order[:2])
+        np.testing.assert_array_equal(rates[number + 1], rates[number][parent])
+    assert population.value[-1].max() < population.value[0].max()
+
+
+def test_states_are_exchanged_with_settings(population):
+    """A member that took over a state comes to what its parent comes to."""
+    parent = population.parent[0].values
+    (child,) = [i for i in range(8) if parent[i] != i][:1]
+    np.testing.assert_allclose(population.value[1, child], population.value[1, parent[child]], rtol=1e-6)
+
+
+def test_a_population_is_checked_at_the_door():
+    with pytest.raises(ValueError, match="one length"):
+        gdjax.search.population_based(trial, {"learning_rate": 0.1}, rounds=1, steps=1)
+    with pytest.raises(ValueError, match="max_steps=40"):
+        gdjax.search.population_based(trial, {"learning_rate": RATES}, rounds=9, steps=5)
+    with pytest.raises(TypeError, match=r"gdjax\.Run"):
+        gdjax.search.population_based(lambda a: a, {"a": RATES}, rounds=1, steps=1)
+    with pytest.raises(ValueError, match="share"):
+        gdjax.search.population_based(trial, {"learning_rate": RATES}, rounds=1, steps=1, share=0.9)
+
+
+class Study:
+    """Suggests at random and remembers what it was told."""
+
+    def __init__(self):
+        self.rng, self.told = np.random.default_rng(0), []
+
+    def ask(self):
+        return Study.Asked(self.rng)
+
+    def tell(self, asked, score):
+        self.told.append((asked.values, score))
+
+    class Asked:
+        def __init__(self, rng):
+            self.rng, self.values = rng, {}
+
+        def suggest_float(self, name, low, high, log):
+            u = self.rng.uniform()
+            self.values[name] = low * (high / low) ** u if log else low + u * (high - low)
+            return self.values[name]
+
+        def suggest_int(self, name, low, high):
+            self.values[name] = int(self.rng.integers(low, high + 1))
+            return self.values[name]
+
+
+SPACE = {"learning_rate": gdjax.sweeps.log_uniform(1e-3, 2.0), "power": gdjax.sweeps.integers(1, 3)}
+
+
+def seeded(learning_rate, power, seed):
+    start = 0.5 + jax.random.uniform(jax.random.key(seed), (2,))
+    rate = learning_rate / power
+    return gdjax.Run(lambda x: jnp.sum(x**2), start, gdjax.gradient_descent(rate), stop=None, max_steps=20)
+
+
+def test_suggestions_are_told_the_median_over_seeds():
+    study = Study()
+    found = gdjax.search.ask_and_tell(study, seeded, SPACE, {"seed": jnp.arange(3)}, batch=4, rounds=3)
+    assert dict(found.sizes) == {"sample": 12, "seed": 3}
+    np.testing.assert_allclose([v["learning_rate"] for v, _ in study.told], found.learning_rate, rtol=1e-6)
+    np.testing.assert_array_equal([v["power"] for v, _ in study.told], found.power)
+    failed = found.status == gdjax.Status.NONFINITE
+    expected = found.value.where(~failed, np.inf).median("seed")
+    np.testing.assert_allclose([score for _, score in study.told], expected)
+    np.testing.assert_array_equal(found["round"], np.repeat([1, 2, 3], 4))
+
+
+def test_a_maximizing_study_is_refused():
+    class Up(Study):
+        class direction:
+            name = "MAXIMIZE"
+
+    with pytest.raises(ValueError, match="maximizes"):
+        gdjax.search.ask_and_tell(Up(), seeded, SPACE, {"seed": jnp.arange(1)})
+
+
+def test_optuna_beats_a_grid_at_equal_budget():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def valley(x, y):
+        return gdjax.Run(
+            lambda z: z + (jnp.log(x) - 1.7) ** 2 + (y - 0.31) ** 2, 0.0, gdjax.gradient_descent(0.0),
+            stop=None, max_steps=0,
+        )  # fmt: skip
+
+    space = {"x": gdjax.sweeps.log_uniform(1e-2, 1e3), "y": gdjax.sweeps.uniform(-2.0, 2.0)}
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, constant_liar=True))
+    found = gdjax.search.ask_and_tell(study, valley, space, batch=8, rounds=8)
+    grid = gdjax.sweep(valley, {"x": np.geomspace(1e-2, 1e3, 8), "y": np.linspace(-2, 2, 8)}, progress=False)
+    assert found.value.min() < grid.value.min()
+    assert study.best_value == pytest.approx(float(found.value.min()))
