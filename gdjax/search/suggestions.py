@@ -22,6 +22,16 @@ def _suggested(asked: Any, name: str, place: Range) -> Any:
     return asked.suggest_float(name, float(place.low), float(place.high), log=place.log)
 
 
+def _batch(study: Any, space: Mapping[str, Range], count: int) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """What the study hands out, and the settings that it suggests, each an array."""
+    asked, rows = [], []
+    for _ in range(count):
+        asked.append(study.ask())
+        rows.append({name: _suggested(asked[-1], name, place) for name, place in space.items()})
+    types = {name: np.int32 if place.whole else np.float32 for name, place in space.items()}
+    return asked, {name: np.array([row[name] for row in rows], types[name]) for name in space}
+
+
 def _scores(runs: xarray.Dataset, by: str) -> np.ndarray:
     """A number for each suggestion: the median over all other dimensions, runs that failed being infinite."""
     values = runs[by]
@@ -93,14 +103,7 @@ def ask_and_tell(
 
     found = []
     for number in range(1, rounds + 1):
-        asked = [study.ask() for _ in range(batch)]
-        settings = {
-            name: np.array([_suggested(one, name, place) for one in asked]) for name, place in space.items()
-        }
-        settings = {
-            name: values.astype(np.int32 if space[name].whole else np.float32)
-            for name, values in settings.items()
-        }
+        asked, settings = _batch(study, space, batch)
         runs = sweep(evaluated, {"sample": settings, **(axes or {})}, progress=False)
         for one, score in zip(asked, _scores(runs, "value"), strict=True):
             study.tell(one, float(score))
