@@ -287,7 +287,7 @@ def _as_found(rule, state, x, grad, total, trial, finite, fresh):
     return _Judged(fresh, accept, rate, forget, ~accept & dead)
 
 
-def _update(parts, updates, state, params=None, *, value=None, **extra):
+def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("proximal_gradient", params=params, value=value)
     rule, regularizer, momentum, restart = parts
