@@ -6,15 +6,12 @@ is, and its array ``record`` has a row, which is a file, for each box. The row i
 data are on the disk: a box without its row has not been run.
 """
 
-import itertools
 import json
-import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numcodecs
 import numpy as np
@@ -22,87 +19,15 @@ import xarray
 import zarr
 
 from gdjax import files
-from gdjax.sweeps.axes import Axis
 from gdjax.sweeps.dataset import coordinates, dimensions
 from gdjax.sweeps.identity import differences
-from gdjax.sweeps.plan import Box, pieces
+from gdjax.sweeps.layout import Layout, Region
 
-__all__ = ["Layout", "Region", "Store", "create", "find", "local"]
+__all__ = ["Store", "annotate", "create", "find", "local"]
 
 FORMAT = 1
-LARGEST = 2**28
-"""Bytes of a zarr chunk, about: a longer box of a trace is cut along ``step``."""
-
 FIELDS = ("seconds", "compile_seconds", "lanes", "ticks")
 """What the manifest knows of a box, besides the bytes of its files."""
-
-
-class Layout(NamedTuple):
-    """How a dataset is cut.
-
-    Attributes:
-      axes: all axes, in the user's order.
-      shapes: for each variable the shape that it has in one run.
-      dtypes: their types.
-      tiles: the size of a call of the program along each array axis.
-      boxes: the size of a box along each of them, some tiles.
-    """
-
-    axes: list[Axis]
-    shapes: dict[str, tuple[int, ...]]
-    dtypes: dict[str, np.dtype]
-    tiles: list[int]
-    boxes: list[int]
-
-    def regions(self) -> Iterator["Region"]:
-        """All boxes of all static choices, in order."""
-        choices = [range(axis.size) for axis in self.axes if axis.choices is not None]
-        whole = tuple(slice(0, axis.size) for axis in self.axes if axis.choices is None)
-        boxes = list(pieces(whole, self.boxes))
-        for i, (number, box) in enumerate(itertools.product(range(math.prod(map(len, choices))), boxes)):
-            fixed = np.unravel_index(number, [len(choice) for choice in choices]) if choices else ()
-            yield Region(i, number, tuple(int(index) for index in fixed), box)
-
-    def place(self, region: "Region") -> Box:
-        """The part of the dataset that a region covers, one slice an axis."""
-        fixed, free = iter(region.fixed), iter(region.box)
-        return tuple(
-            next(free) if axis.choices is None else slice(index := next(fixed), index + 1)
-            for axis in self.axes
-        )
-
-    def chunks(self, name: str) -> tuple[int, ...]:
-        """The zarr chunks of a variable."""
-        free, shape = iter(self.boxes), self.shapes[name]
-        leading = [next(free) if axis.choices is None else 1 for axis in self.axes]
-        own = [max(1, size) for size in shape]
-        if own:
-            row = math.prod(leading) * math.prod(own[1:]) * self.dtypes[name].itemsize
-            own[0] = max(1, min(own[0], LARGEST // row))
-        return (*leading, *own)
-
-    def keys(self, name: str, region: "Region") -> list[str]:
-        """The files of a variable that a region is."""
-        chunks, axes = self.chunks(name), len(self.axes)
-        leading = [part.start // size for part, size in zip(self.place(region), chunks, strict=False)]
-        own = [range(math.ceil(n / c)) for n, c in zip(self.shapes[name], chunks[axes:], strict=True)]
-        return [".".join(map(str, [*leading, *key])) or "0" for key in itertools.product(*own)]
-
-
-class Region(NamedTuple):
-    """A box of one static choice.
-
-    Attributes:
-      index: its place among all, and its row in the manifest.
-      choice: the number of the static choice.
-      fixed: the index of that choice along each static axis.
-      box: one slice an array axis.
-    """
-
-    index: int
-    choice: int
-    fixed: tuple[int, ...]
-    box: Box
 
 
 def local(store: Any) -> Path:
@@ -135,13 +60,15 @@ class Store:
     def _read(self) -> None:
         """Reads the manifest, and looks whether the files that it names are there and whole."""
         width = 8 * (len(FIELDS) + len(self.layout.shapes))
-        for entry in os.scandir(self.path / "manifest" / "record"):
-            index = entry.name.removesuffix(".0")
+        with os.scandir(self.path / "manifest" / "record") as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            index = name.removesuffix(".0")
             if not index.isdecimal():  # zarr's own, or of a writer that was killed
                 continue
-            row = Path(entry.path).read_bytes()
+            row = (self.path / "manifest" / "record" / name).read_bytes()
             if len(row) != width or int(index) >= len(self.regions):
-                raise _damaged(self.path, f"manifest/record/{entry.name} is not what was written")
+                raise _damaged(self.path, f"manifest/record/{name} is not what was written")
             self.rows[int(index)] = np.frombuffer(row, "<f8")
         for index, row in self.rows.items():
             sizes = dict(zip(self.layout.shapes, row[len(FIELDS) :], strict=True))
@@ -189,7 +116,7 @@ class Store:
         )
         try:
             for name, array in found.items():
-                self._array(name)[place if place else ...] = array.reshape(*size, *self.layout.shapes[name])
+                self._array(name)[place if place else ...] = array.reshape((*size, *self.layout.shapes[name]))
                 for key in self.layout.keys(name, region):
                     files.settle(self.path / name / key)
             sizes = [self._bytes(name, region) for name in self.layout.shapes]

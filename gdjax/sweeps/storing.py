@@ -18,9 +18,10 @@ from gdjax.sweeps.dataset import attributes
 from gdjax.sweeps.engine import Engine, described
 from gdjax.sweeps.identity import identity
 from gdjax.sweeps.lanes import Lanes
+from gdjax.sweeps.layout import Layout, Region
 from gdjax.sweeps.plan import Plan, lengths
 from gdjax.sweeps.progress import advancing
-from gdjax.sweeps.store import Layout, Region, create, find
+from gdjax.sweeps.store import create, find
 from gdjax.sweeps.tracing import RESULTS, Traced
 from gdjax.sweeps.watching import Watch
 from gdjax.sweeps.work import Work
@@ -106,6 +107,18 @@ def _boxes(plan: Plan, tiles: list[int], seconds: float) -> list[int]:
     return boxes
 
 
+def _measured(engine: Engine) -> float:
+    """Seconds that a box takes, what is compiled at the first one left out where it matters."""
+    box = next(iter(engine.plan.boxes()))
+    for _ in range(2):
+        begin = time.perf_counter()
+        list(engine.finished([box]))
+        spent = time.perf_counter() - begin
+        if spent > SECONDS / 2:
+            break
+    return spent
+
+
 def _begin(work: Work, traces: list[Traced], path: Path, known: dict[str, Any], processes: int, first: int):
     """Cuts the grid, by a measured first call where the user leaves it open, and lays the store out.
 
@@ -118,15 +131,13 @@ def _begin(work: Work, traces: list[Traced], path: Path, known: dict[str, Any], 
     engine = work.engine(first)
     layout = _layout(work, traces)._replace(tiles=engine.tiles, boxes=engine.tiles)
     if auto and engine.tiles != plan.sizes:
-        begin = time.perf_counter()
-        for _ in engine.finished([next(iter(plan.boxes()))]):
-            spent = time.perf_counter() - begin
-            if spent > 4 * SECONDS and math.prod(engine.tiles) > 1:
-                plan.chunk = max(1, int(math.prod(engine.tiles) * SECONDS / spent))
-                engine = work.engine(first)
-                layout = layout._replace(tiles=engine.tiles, boxes=engine.tiles)
-            elif processes == 1 and spent < SECONDS / 4:
-                layout = layout._replace(boxes=_boxes(plan, engine.tiles, spent))
+        spent = _measured(engine)
+        if spent > 4 * SECONDS and math.prod(engine.tiles) > 1:
+            plan.chunk = max(1, int(math.prod(engine.tiles) * SECONDS / spent))
+            engine = work.engine(first)
+            layout = layout._replace(tiles=engine.tiles, boxes=engine.tiles)
+        elif processes == 1 and spent < SECONDS / 4:
+            layout = layout._replace(boxes=_boxes(plan, engine.tiles, spent))
     strides = {name: stride for traced in traces for name, stride in traced.strides.items()}
     attrs = attributes() | described([engine])
     attrs |= {"chunk": math.prod(layout.boxes), "programs": len(work.choices), "complete": 0}

@@ -34,8 +34,8 @@ def labelled(
       found: the box's results; their leading axes are those of the array axes.
       strides: for each recorded variable, the steps between its rows.
     """
-    parts = [axis._replace(coordinate=axis.coordinate[part]) for axis, part in zip(axes, place, strict=True)]
+    parts = [axis.part(part) for axis, part in zip(axes, place, strict=True)]
     free = sum(axis.choices is None for axis in axes)
     sizes = [axis.size for axis in parts]
-    arrays = {name: array.reshape(*sizes, *array.shape[free:]) for name, array in found.items()}
+    arrays = {name: array.reshape((*sizes, *array.shape[free:])) for name, array in found.items()}
     return assemble(parts, arrays, strides, {})

@@ -1,5 +1,6 @@
 """What a sweep has to do, checked."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from gdjax.sweeps.axes import Axis
 from gdjax.sweeps.engine import Engine
+from gdjax.sweeps.layout import place
 from gdjax.sweeps.plan import Box, Plan
 from gdjax.sweeps.programs import trace
 from gdjax.sweeps.tracing import Traced
@@ -50,20 +52,8 @@ class Work(NamedTuple):
     def labels(self) -> list[str]:
         """What the static choices are called."""
         static = [axis for axis in self.axes if axis.choices is not None]
-        grids = np.indices([axis.size for axis in static]).reshape(len(static), -1).T
-        return [
-            ", ".join(f"{axis.name}={axis.coordinate[i]}" for axis, i in zip(static, row, strict=True))
-            for row in grids
-        ]
-
-    def place(self, choice: int, box: Box) -> Box:
-        """The part of the dataset that a box of a static choice covers, one slice an axis."""
-        sizes = [axis.size for axis in self.axes if axis.choices is not None]
-        fixed, free = iter(np.unravel_index(choice, sizes) if sizes else ()), iter(box)
-        return tuple(
-            next(free) if axis.choices is None else slice(index := int(next(fixed)), index + 1)
-            for axis in self.axes
-        )
+        named = [[f"{axis.name}={label}" for label in axis.coordinate] for axis in static]
+        return [", ".join(names) for names in itertools.product(*named)]
 
     def watching(
         self, choice: int, engine: Engine, watch: Watch | None
@@ -72,6 +62,6 @@ class Work(NamedTuple):
 
         def show(box, found):
             if watch is not None:
-                watch(labelled(self.axes, self.place(choice, box), found, engine.program.strides))
+                watch(labelled(self.axes, place(self.axes, choice, box), found, engine.program.strides))
 
         return show
