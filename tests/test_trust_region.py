@@ -175,6 +175,18 @@ def test_scale_of_the_objective_does_not_matter(factor):
     np.testing.assert_allclose(run.params, 1.0, atol=1e-2)
 
 
+def test_a_rough_slope_is_walked_in_strides(x64):
+    """Ripples on a bent valley: steps from one to the next would be more than a thousand."""
+
+    def rough(x):
+        return jnp.hypot(0.1, x[0] - x[1]) + jnp.hypot(0.1, x[0]) + 0.04 * jnp.sum(jnp.sin(10 * x) ** 2)
+
+    run = gdjax.minimize(rough, jnp.array([250.0, 400.0]), gdjax.trust_region())
+    assert run.status == Status.CONVERGED
+    assert run.steps < 500
+    np.testing.assert_allclose(run.params, 0, atol=1e-5)
+
+
 def test_leaves_an_exact_saddle(x64):
     def saddle(x):
         return x[0] ** 2 - x[1] ** 2 + x[1] ** 4

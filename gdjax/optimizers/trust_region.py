@@ -6,6 +6,10 @@ r"""Trust regions: a quadratic model, believed within a radius.
 The trial is accepted where :math:`\rho_k > 10^{-4}`; the radius shrinks where the model foretold badly
 (:math:`\rho_k < 1/4`) and grows where it foretold well and the radius was in the way. Where the foretold gain
 is below the rounding of the value, gradients judge (see `gdjax.trials`).
+
+A local model sees the finest structure of an objective and no more, and on a rough slope its radius stays as
+small as that. So where the radius has been in the way and ten trials were accepted, one trial walks the way of
+these ten again, and further each time that this succeeds.
 """
 
 from collections.abc import Callable
@@ -18,11 +22,32 @@ from jax.tree_util import Partial
 
 from gdjax import checks, derivatives, trees, trials
 from gdjax.linalg.secant import Secant
-from gdjax.linalg.subproblems import Subproblem, exact, norm
+from gdjax.linalg.subproblems import Move, Subproblem, exact, norm
 from gdjax.trials import Base
 from gdjax.types import Answer, Curvature, Scalar, Transformation
 
-__all__ = ["TrustRegionState", "trust_region"]
+__all__ = ["Pattern", "TrustRegionState", "trust_region"]
+
+_WALK = 10
+_STRIDE = 4.0
+
+
+class Pattern(NamedTuple):
+    """Where the last accepted steps led.
+
+    Attributes:
+      origin: where they began, flat.
+      value: the objective there.
+      count: how many they are.
+      reach: how far their way is walked again, as a multiple of it.
+      trial: whether the pending trial does so.
+    """
+
+    origin: jax.Array
+    value: Scalar
+    count: Scalar
+    reach: Scalar
+    trial: Scalar
 
 
 class TrustRegionState(NamedTuple):
@@ -34,6 +59,7 @@ class TrustRegionState(NamedTuple):
       radius: the trust region's.
       factors: what the subproblem made of the curvature there.
       matrix: the secant matrix, shape (n, n), or an empty tuple.
+      pattern: where the last steps led.
     """
 
     answer: Answer
@@ -41,6 +67,7 @@ class TrustRegionState(NamedTuple):
     radius: Scalar
     factors: Any
     matrix: Any
+    pattern: Pattern
 
 
 def _shapes(subproblem: Subproblem, x: jax.Array) -> Any:
@@ -54,9 +81,9 @@ def _init(parts, params):
     x, _ = trials.flat(params)
     matrix = jnp.zeros((x.size, x.size), x.dtype) if isinstance(curvature, Secant) else ()
     base = trials.start(params)
-    return TrustRegionState(
-        base.answer, trials.split(base), jnp.zeros((), x.dtype), _shapes(subproblem, x), matrix
-    )
+    zero = jnp.zeros((), x.dtype)
+    pattern = Pattern(x, base.answer.value, jnp.int32(0), zero + 1, jnp.asarray(False))
+    return TrustRegionState(base.answer, trials.split(base), zero, _shapes(subproblem, x), matrix, pattern)
 
 
 def _first_radius(given, x, grad, form):
@@ -67,6 +94,30 @@ def _first_radius(given, x, grad, form):
     far = jnp.where(jnp.isfinite(point) & (point > 0), point, 1)
     automatic = jnp.maximum(far, norm(x))
     return automatic if given is None else jnp.asarray(given, x.dtype)
+
+
+def _walked(pattern, judged, x, value):
+    """The pattern after a trial: it begins anew with data, and where it was followed."""
+    anew = judged.fresh | (pattern.trial & judged.accept)
+    reach = jnp.where(judged.accept, _STRIDE * pattern.reach, jnp.maximum(pattern.reach / _STRIDE, 1))
+    return Pattern(
+        jnp.where(anew, x, pattern.origin),
+        jnp.where(anew, value, pattern.value),
+        jnp.where(anew, 0, pattern.count + judged.accept),
+        jnp.where(pattern.trial, reach, pattern.reach),
+        jnp.asarray(False),
+    )
+
+
+def _walk_on(pattern, move, origin, value, radius):
+    """The way of the last steps again, in place of a step that the radius bounds; its least gain is theirs."""
+    step = pattern.reach * (origin - pattern.origin)
+    gain = ((pattern.value - value) / jnp.maximum(pattern.count, 1)).astype(step.dtype)
+    go = (pattern.count >= _WALK) & (norm(move.step) >= 0.9 * radius) & (gain > 0)
+    go &= jnp.all(jnp.isfinite(origin + step))
+    again = Move(step, -gain, jnp.zeros_like(gain), move.scale)
+    started = Pattern(origin, value, jnp.zeros_like(pattern.count), pattern.reach, go)
+    return trees.choose(go, again, move), trees.choose(go, started, pattern)
 
 
 def _next_radius(radius, judged):
@@ -105,9 +156,13 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     judged = trials.judge(old, x, value, grad)
     base = trials.move_to(old, judged, params, value, grad)
     origin, _ = trials.flat(base.answer.params)
+    walked = state.pattern.trial
+    pattern = _walked(state.pattern, judged, x, base.answer.value)
 
     if isinstance(curvature, Secant):
-        matrix = _learned(curvature, state.matrix, old, judged, x, grad)
+        # A pair from a walk that failed spans too much to say anything of the curvature here.
+        unlearned = judged.fresh | (walked & ~judged.accept)
+        matrix = _learned(curvature, state.matrix, old, judged._replace(fresh=unlearned), x, grad)
         product = _times(matrix)
         factors = subproblem.factor(lambda: matrix, product)
     else:
@@ -120,14 +175,15 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
 
     first = old.count == 0
     start = _first_radius(radius, origin, base.grad, subproblem.form(factors, product, base.grad))
-    size = jnp.where(judged.fresh, state.radius, _next_radius(state.radius, judged))
+    size = jnp.where(judged.fresh | walked, state.radius, _next_radius(state.radius, judged))
     size = trials.capped(jnp.where(first, start, size))
     move = subproblem.solve(factors, product, base.grad, size)
     # A first step that ends inside sets the scale.
     length = norm(move.step)
     size = jnp.where(first & (length > 0), jnp.minimum(size, length), size) if radius is None else size
+    move, pattern = _walk_on(pattern, move, origin, base.answer.value, size)
     base, moves = trials.propose(base, move, x, back)
-    return moves, TrustRegionState(base.answer, trials.split(base), size, factors, matrix)
+    return moves, TrustRegionState(base.answer, trials.split(base), size, factors, matrix, pattern)
 
 
 def trust_region(
@@ -168,7 +224,9 @@ def trust_region(
       TypeError: without ``value`` (or ``value_fn``, where the curvature needs it) in ``update``.
 
     Reference:
-      Conn, Gould, Toint, Trust-Region Methods, SIAM 2000, algorithm 6.1.1 and chapter 17.
+      Conn, Gould, Toint, Trust-Region Methods, SIAM 2000, algorithm 6.1.1 and chapter 17; the walk is the
+      pattern move of Hooke and Jeeves, "Direct search" solution of numerical and statistical problems, J. ACM 8
+      (1961).
 
     Example:
       >>> import gdjax, jax.numpy as jnp
