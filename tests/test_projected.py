@@ -10,6 +10,15 @@ from scipy.optimize import nnls
 
 import gdjax
 from gdjax import Status, projections
+from gdjax.optimizers import mirror
+from gdjax.optimizers.frank_wolfe import (
+    box_vertex,
+    l1_vertex,
+    nuclear_vertex,
+    open_loop,
+    simplex_away,
+    simplex_vertex,
+)
 from gdjax.stopping import residual_below
 
 TIGHT = residual_below(1e-9, scale=1.0)
@@ -155,3 +164,112 @@ def test_spectral_maps_over_radii_and_stays_true_at_the_edges(x64):
     assert np.isfinite(down.value)
     with pytest.raises(ValueError, match="memory"):
         gdjax.spectral_projected_gradient(projections.simplex, memory=0)
+
+
+def on_simplex_exactly():
+    """The least squares solution on the simplex, from projected gradients in NumPy to rounding."""
+    x, rate = np.full(12, 1 / 12), 1 / np.linalg.norm(A, 2) ** 2
+    for _ in range(5000):
+        x = on_simplex(x - rate * A.T @ (A @ x - B))
+    return x
+
+
+def test_frank_wolfe_open_loop_takes_the_published_steps(x64):
+    method = gdjax.frank_wolfe(simplex_vertex, step=open_loop)
+    run = gdjax.minimize(
+        squares(),
+        jnp.full(12, 1 / 12),
+        method,
+        stop=None,
+        max_steps=30,
+        record=lambda s: (s.params, s.residual),
+    )
+    x = np.full(12, 1 / 12)
+    for k in range(30):
+        g = A.T @ (A @ x - B)
+        np.testing.assert_allclose(run.trace[0][k], x, atol=1e-12)
+        np.testing.assert_allclose(run.trace[1][k], g @ x - g.min(), atol=1e-11)
+        x = x + 2 / (k + 2) * (np.eye(12)[np.argmin(g)] - x)
+
+
+def test_steps_away_reach_the_face_of_the_solution(x64):
+    """Lacoste-Julien and Jaggi (2015): linear with steps away, sublinear without; the gap bounds the error."""
+    exact = on_simplex_exactly()
+    lowest = 0.5 * np.sum((A @ exact - B) ** 2)
+    runs = {}
+    for name, away in (("toward", None), ("away", simplex_away)):
+        method = gdjax.frank_wolfe(simplex_vertex, away=away)
+        runs[name] = gdjax.minimize(
+            squares(), jnp.full(12, 1 / 12), method, stop=residual_below(1e-10, scale=1.0), max_steps=600
+        )
+        assert runs[name].value - lowest <= runs[name].residual + 1e-12
+    assert runs["away"].status == Status.CONVERGED
+    np.testing.assert_allclose(runs["away"].params, exact, atol=1e-6)
+    assert runs["toward"].residual > 1e3 * runs["away"].residual
+
+
+def test_oracles_minimize_over_their_sets():
+    g = jnp.asarray(GENERATOR.normal(size=(5, 4)), jnp.float32)
+    values = np.linalg.svd(np.asarray(g), compute_uv=False)
+    for vertex, least in (
+        (simplex_vertex(g, 2.0), 2 * g.min()),
+        (l1_vertex(g, 2.0), -2 * np.abs(g).max()),
+        (nuclear_vertex(g, 2.0), -2 * values[0]),
+        (box_vertex(g, -1.0, 1.0), -np.abs(g).sum()),
+    ):
+        np.testing.assert_allclose(np.sum(g * vertex), least, rtol=1e-5)
+    with pytest.raises(ValueError, match="one matrix"):
+        nuclear_vertex(jnp.ones(3))
+
+
+def test_exponentiated_gradient_takes_the_published_steps(x64):
+    method = gdjax.mirror_descent(0.05, mirror.simplex_entropy())
+    run = gdjax.minimize(
+        squares(), jnp.full(12, 1 / 12), method, stop=None, max_steps=30, record=lambda s: s.params
+    )
+    x = np.full(12, 1 / 12)
+    for k in range(31):
+        np.testing.assert_allclose(run.trace[k], x, rtol=1e-10)
+        x = x * np.exp(-0.05 * A.T @ (A @ x - B))
+        x /= x.sum()
+
+
+def test_mirror_descent_converges_in_every_geometry(x64):
+    full = np.linalg.lstsq(A, B)[0]
+    for geometry, exact, tolerance in (
+        (mirror.simplex_entropy(), on_simplex_exactly(), 1e-3),
+        (mirror.orthant_entropy(), nnls(A, B)[0], 1e-3),
+        (mirror.power_norm(1.5), full, 1e-4),
+        (mirror.euclidean(), full, 1e-4),
+    ):
+        method = gdjax.mirror_descent(0.01, geometry)
+        run = gdjax.minimize(
+            squares(), jnp.full(12, 1 / 12), method, stop=residual_below(1e-5), max_steps=20_000
+        )
+        assert run.status == Status.CONVERGED
+        np.testing.assert_allclose(run.params, exact, atol=tolerance)
+
+
+def test_polyak_steps_find_a_point_in_an_intersection(x64):
+    """The largest distance to three discs that touch: Polyak's step needs nothing but its lowest value, zero."""
+    centers = jnp.array([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.0]])
+
+    def farthest(x):
+        return jnp.max(jnp.maximum(jnp.linalg.norm(x[None] - centers, axis=1) - 1.2, 0))
+
+    run = gdjax.minimize(
+        farthest, jnp.array([5.0, 4.0]), gdjax.subgradient(gdjax.polyak()), stop=residual_below(1e-9)
+    )
+    assert run.status == Status.CONVERGED
+    assert farthest(run.params) <= 1e-9
+
+
+def test_subgradients_keep_the_best_point(x64):
+    def f(x):
+        return jnp.sum(jnp.abs(x - jnp.array([0.3, 0.7])))
+
+    method = gdjax.subgradient(lambda k: 0.5 / (1 + k), projection=projections.simplex)
+    run = gdjax.minimize(f, jnp.array([1.0, 0.0]), method, stop=None, max_steps=500, record=lambda s: s.value)
+    assert (np.diff(run.trace) <= 0).all()
+    assert run.value < 0.01
+    np.testing.assert_allclose(run.value, f(run.params))
