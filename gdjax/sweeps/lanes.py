@@ -23,6 +23,15 @@ __all__ = ["Lanes", "as_lanes", "chosen", "queue"]
 
 Leaves = list[Any]
 
+CACHE = 2**19
+"""Bytes that the lanes may keep all together, on a CPU: the cache of a core."""
+
+TURNS = 8
+"""The least number of runs for each lane to take, so that few wait for the last."""
+
+BLOCK = 2**16
+"""Bytes of lanes that are filled at a time."""
+
 
 class Lanes(NamedTuple):
     """How runs that stop early share the device.
@@ -109,7 +118,8 @@ class _Queue(NamedTuple):
       row: the run that each lane is at; the number of rows for a lane without one.
       ended: whether a lane is to be emptied and filled.
       next: the first run that no lane has taken.
-      results: the outputs, a row a run and one more that is of no use.
+      total: how many there are.
+      results: the outputs, a row a run.
       ticks: made so far.
     """
 
@@ -117,6 +127,7 @@ class _Queue(NamedTuple):
     row: jax.Array
     ended: jax.Array
     next: jax.Array
+    total: jax.Array
     results: dict[str, Any]
     ticks: jax.Array
 
@@ -130,6 +141,7 @@ def queue(traced: Traced, owners: list[int], sizes: list[int], lanes: Lanes) -> 
     """
     assert traced.loop is not None
     programs, rows = _Programs(traced, traced.loop, owners, sizes), math.prod(sizes)
+    block = max(1, min(64, lanes.count, BLOCK // _bytes(traced, owners, sizes)))
 
     def through(lengths, *values):
         def start(run):
@@ -144,7 +156,7 @@ def queue(traced: Traced, owners: list[int], sizes: list[int], lanes: Lanes) -> 
             return (q.next < count) | jnp.any(q.row < rows)
 
         def refill(q):
-            return _refill(programs, start, shared, count, q)
+            return _refill(programs, start, shared, block, q)
 
         def tick(q, _=None):
             own, done = jax.vmap(lambda own: programs.step(own, shared))(q.own)
@@ -159,7 +171,8 @@ def queue(traced: Traced, owners: list[int], sizes: list[int], lanes: Lanes) -> 
             row=jnp.full(lanes.count, rows, jnp.int32),
             ended=jnp.ones(lanes.count, bool),
             next=jnp.int32(0),
-            results=jax.tree.map(lambda leaf: jnp.zeros((rows + 1, *leaf.shape), leaf.dtype), results),
+            total=count,
+            results=jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), results),
             ticks=jnp.int32(0),
         )
         q = lax.while_loop(live, turn, empty)
@@ -173,41 +186,52 @@ def _point(run: Any, lengths: Any, values: Any) -> Leaves:
     point = []
     for i in reversed(range(len(values))):
         run, index = run // lengths[i], run % lengths[i]
-        point.insert(0, jax.tree.map(lambda leaf, index=index: _row(leaf, index), values[i]))
+        point.insert(0, jax.tree.map(lambda leaf, index=index: leaf[index], values[i]))
     return point
 
 
-def _row(array: Any, index: Any) -> Any:
-    return lax.dynamic_index_in_dim(array, index, keepdims=False)
-
-
-def _put(array: Any, new: Any, index: Any) -> Any:
-    return lax.dynamic_update_index_in_dim(array, new.astype(array.dtype), index, 0)
-
-
 def _refill(
-    programs: _Programs, start: Callable[..., Leaves], shared: Leaves, count: Any, q: _Queue
+    programs: _Programs, start: Callable[..., Leaves], shared: Leaves, block: int, q: _Queue
 ) -> _Queue:
-    """Writes the results of one lane that is done, and gives it the next run."""
-    lane = jnp.argmax(q.ended)
-    rows = jax.tree.leaves(q.results)[0].shape[0] - 1
-    row = _row(q.row, lane)
-    found = programs.finish([_row(leaf, lane) for leaf in q.own], shared)
-    fresh = programs.split(start(jnp.minimum(q.next, count - 1)), True)
-    taken = jnp.where(q.next < count, q.next, rows).astype(jnp.int32)
-    return _Queue(
-        own=[_put(leaf, new, lane) for leaf, new in zip(q.own, fresh, strict=True)],
-        row=_put(q.row, taken, lane),
-        ended=_put(q.ended, jnp.asarray(False), lane),
-        next=q.next + 1,
-        results=jax.tree.map(lambda leaf, new: _put(leaf, new, row), q.results, found),
-        ticks=q.ticks,
+    """Writes what the first lanes that are done came to, at most ``block``, and gives them the next runs."""
+    count, rows = q.ended.shape[0], jax.tree.leaves(q.results)[0].shape[0]
+    order = jnp.cumsum(q.ended, dtype=jnp.int32) - 1
+    place = jnp.where(q.ended, order, block)
+    which = jnp.full(block, count, jnp.int32).at[place].set(jnp.arange(count, dtype=jnp.int32), mode="drop")
+
+    def put(old, new, at):
+        return old.at[at].set(new, mode="drop")
+
+    taken = q.next + jnp.arange(block, dtype=jnp.int32)
+    found = jax.vmap(lambda own: programs.finish(own, shared))([leaf[which] for leaf in q.own])
+    fresh = jax.vmap(lambda run: programs.split(start(run), True))(jnp.minimum(taken, q.total - 1))
+    row = jnp.where(which < count, q.row[which], rows)
+    return q._replace(
+        own=[put(old, new, which) for old, new in zip(q.own, fresh, strict=True)],
+        row=put(q.row, jnp.where(taken < q.total, taken, rows), which),
+        ended=put(q.ended, False, which),
+        next=q.next + jnp.sum(which < count, dtype=jnp.int32),
+        results=jax.tree.map(lambda old, new: put(old, new, row), q.results, found),
     )
 
 
+def _bytes(traced: Traced, owners: list[int], sizes: list[int]) -> int:
+    """What a lane keeps."""
+    assert traced.loop is not None
+    leaves = _Programs(traced, traced.loop, owners, sizes).split(list(traced.program.out_avals), True)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _power(number: float) -> int:
+    """The largest power of two that is at most ``number``, which is at least 1."""
+    return 2 ** int(math.log2(max(1, number)))
+
+
 def chosen(lanes: Lanes | str, traced: Traced, owners: list[int], sizes: list[int]) -> Lanes:
-    """The number of lanes: the user's, or by the size of what a lane keeps."""
+    """The number of lanes: the user's, or as many as the caches hold, but enough runs for each to take turns."""
     runs = math.prod(sizes)
     if isinstance(lanes, Lanes):
         return lanes._replace(count=min(lanes.count, runs))
-    return Lanes(min(32, runs))
+    fast = CACHE if jax.default_backend() == "cpu" else 64 * CACHE
+    fit = _power(fast / _bytes(traced, owners, sizes))
+    return Lanes(min(runs, max(8, min(fit, _power(runs / TURNS)))))

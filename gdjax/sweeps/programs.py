@@ -115,7 +115,7 @@ def _laned(trial: Traced, values: list[Any], lanes: Any) -> Program:
         outputs, ticks = call(np.array(lengths, np.int32), *values)
         count = math.prod(lengths)
         found = {
-            name: np.asarray(array)[:count].reshape(*lengths, *array.shape[1:])
+            name: np.reshape(np.asarray(array)[:count], (*lengths, *array.shape[1:]))
             for name, array in outputs.items()
         }
         return found, int(ticks)
