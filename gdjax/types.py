@@ -71,6 +71,7 @@ class Status(IntEnum):
     INFEASIBLE = 7
     TARGET = 8
     DIVERGED = 9
+    PRUNED = 10
 
 
 _WORDS = {
@@ -84,6 +85,7 @@ _WORDS = {
     Status.INFEASIBLE: "no point that satisfies the constraints was found",
     Status.TARGET: "the value fell below the target that was asked for",
     Status.DIVERGED: "diverged: the value rose above the allowed limit",
+    Status.PRUNED: "given up by the sweep: other runs were ahead after as many steps",
 }
 
 

@@ -138,3 +138,34 @@ def test_optuna_beats_a_grid_at_equal_budget():
     grid = gdjax.sweep(valley, {"x": np.geomspace(1e-2, 1e3, 8), "y": np.linspace(-2, 2, 8)}, progress=False)
     assert found.value.min() < grid.value.min()
     assert study.best_value == pytest.approx(float(found.value.min()))
+
+
+def test_brackets_are_hyperbands():
+    """The table of the paper: R = 81, eta = 3."""
+    from gdjax.search.hyperband import brackets
+
+    assert brackets(81) == [(81, 1), (34, 3), (15, 9), (8, 27), (5, 81)]
+    assert brackets(100, 10, 10) == [(10, 10), (2, 100)]
+    with pytest.raises(ValueError, match="factor"):
+        brackets(81, 1)
+
+
+def test_hyperband_finds_what_a_grid_finds_in_fewer_steps():
+    def draw(count, key):
+        return {"learning_rate": 10 ** jax.random.uniform(key, (count,), minval=-4.0, maxval=-1.1)}
+
+    found = gdjax.search.hyperband(trial, draw, smallest=1, key=1)
+    grid = gdjax.sweep(
+        trial, {"learning_rate": np.geomspace(1e-4, 10**-1.1, found.sizes["sample"])}, progress=False
+    )
+    assert found.steps.sum() < 0.5 * grid.steps.sum()
+    assert float(found.value.min()) < 100 * float(grid.value.min())
+    best = found.isel(sample=int(found.value.values.argmin()))
+    alone = gdjax.minimize(
+        trial(0.1).objective,
+        jnp.ones(2),
+        gdjax.momentum(float(best.learning_rate), 0.5),
+        stop=None,
+        max_steps=40,
+    )
+    np.testing.assert_allclose(best.value, alone.value, rtol=1e-4)

@@ -16,10 +16,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from gdjax.driver import Run
+from gdjax.sweeps.pruning import Halving, Rungs, blank, levels, lost, noted
 from gdjax.sweeps.sharing import depends
 from gdjax.sweeps.tracing import Loop, Traced
+from gdjax.types import Status
 
-__all__ = ["Lanes", "as_lanes", "chosen", "queue"]
+__all__ = ["Lanes", "apart", "as_lanes", "chosen", "queue"]
 
 Leaves = list[Any]
 
@@ -40,10 +43,13 @@ class Lanes(NamedTuple):
       count: runs at a time, at least 1.
       ticks: steps that all lanes take between two looks for lanes that are done, at least 1. A lane
         that is done waits for the next look, so more than one pays only where a look is dear.
+      prune: which runs may go on, a `Halving`; None lets all of them. Runs of a box are compared with each
+        other, by their values (over all data where they draw mini-batches).
     """
 
     count: int
     ticks: int = 1
+    prune: Halving | None = None
 
 
 def _is_count(value: Any) -> bool:
@@ -55,7 +61,7 @@ def as_lanes(lanes: Any) -> Lanes | str | None:
     if lanes is None or lanes == "auto":
         return lanes
     if isinstance(lanes, Lanes) and _is_count(lanes.count) and _is_count(lanes.ticks):
-        return Lanes(int(lanes.count), int(lanes.ticks))
+        return Lanes(int(lanes.count), int(lanes.ticks), _as_halving(lanes.prune))
     if not isinstance(lanes, tuple):
         if _is_count(lanes):
             return Lanes(int(lanes))
@@ -64,6 +70,16 @@ def as_lanes(lanes: Any) -> Lanes | str | None:
     raise ValueError(
         f"sweep: lanes must be 'auto', a number of lanes, a gdjax.sweeps.Lanes, or None, got {lanes!r}"
     )
+
+
+def _as_halving(prune: Any) -> Halving | None:
+    if prune is None:
+        return None
+    if not isinstance(prune, Halving) or not _is_count(prune.first) or not _is_count(prune.factor - 1):
+        raise ValueError(
+            f"sweep: prune must be a gdjax.sweeps.Halving(first >= 1, factor >= 2), got {prune!r}"
+        )
+    return Halving(int(prune.first), int(prune.factor))
 
 
 class _Programs:
@@ -121,6 +137,7 @@ class _Queue(NamedTuple):
       total: how many there are.
       results: the outputs, a row a run.
       ticks: made so far.
+      rungs: what successive halving has noted, or None.
     """
 
     own: Leaves
@@ -130,6 +147,7 @@ class _Queue(NamedTuple):
     total: jax.Array
     results: dict[str, Any]
     ticks: jax.Array
+    rungs: Rungs | None
 
 
 def queue(traced: Traced, owners: list[int], sizes: list[int], lanes: Lanes) -> Callable[..., Any]:
@@ -164,7 +182,8 @@ def queue(traced: Traced, owners: list[int], sizes: list[int], lanes: Lanes) -> 
 
         def turn(q):
             q = lax.while_loop(lambda q: jnp.any(q.ended), refill, q)
-            return tick(q)[0] if lanes.ticks == 1 else lax.scan(tick, q, length=lanes.ticks)[0]
+            q = tick(q)[0] if lanes.ticks == 1 else lax.scan(tick, q, length=lanes.ticks)[0]
+            return q if q.rungs is None else _prune(programs, lanes.prune, rows, shared, q)
 
         empty = _Queue(
             own=[jnp.broadcast_to(leaf, (lanes.count, *leaf.shape)) for leaf in programs.split(first, True)],
@@ -174,6 +193,7 @@ def queue(traced: Traced, owners: list[int], sizes: list[int], lanes: Lanes) -> 
             total=count,
             results=jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), results),
             ticks=jnp.int32(0),
+            rungs=_rungs(lanes, programs.loop, rows, results),
         )
         q = lax.while_loop(live, turn, empty)
         return q.results, q.ticks
@@ -212,7 +232,45 @@ def _refill(
         ended=put(q.ended, False, which),
         next=q.next + jnp.sum(which < count, dtype=jnp.int32),
         results=jax.tree.map(lambda old, new: put(old, new, row), q.results, found),
+        rungs=None if q.rungs is None else q.rungs._replace(climbed=put(q.rungs.climbed, 0, which)),
     )
+
+
+def _rungs(lanes: Lanes, loop: Loop, rows: int, results: dict[str, Any]) -> Rungs | None:
+    rungs = [] if lanes.prune is None else levels(lanes.prune, loop.max_steps)
+    return blank(len(rungs), lanes.count, rows, results["value"].dtype) if rungs else None
+
+
+def _prune(programs: _Programs, halving: Any, rows: int, shared: Leaves, q: _Queue) -> _Queue:
+    """Judges the lanes that have come to a rung; their values are taken one after the other: that is seldom."""
+    loop = programs.loop
+    steps = jnp.asarray(levels(halving, loop.max_steps), jnp.int32)
+
+    def due(q):
+        rung = steps.at[q.rungs.climbed].get(mode="fill", fill_value=jnp.iinfo(jnp.int32).max)
+        return (q.own[loop.count] > rung) & ~q.ended & (q.row < rows)
+
+    def note(q):
+        lane = jnp.argmax(due(q))
+        value = programs.finish([leaf[lane] for leaf in q.own], shared)["value"]
+        return q._replace(rungs=noted(q.rungs, lane, q.row[lane], value))
+
+    def judge(q):
+        before = q.rungs.climbed
+        q = lax.while_loop(lambda q: jnp.any(due(q)), note, q)
+        out = (q.rungs.climbed > before) & lost(halving, q.rungs, q.row)
+        own = list(q.own)
+        own[loop.status] = jnp.where(out, jnp.int8(Status.PRUNED), own[loop.status])
+        return q._replace(own=own, ended=q.ended | out)
+
+    return lax.cond(jnp.any(due(q)), judge, lambda q: q, q)
+
+
+def apart(lanes: Any) -> Callable[[Run], bool]:
+    """Which runs go through lanes: those that may end early, or all where some are pruned."""
+    if isinstance(lanes, Lanes) and lanes.prune is not None:
+        return lambda run: True
+    return lambda run: lanes is not None and run.stop is not None
 
 
 def _bytes(traced: Traced, owners: list[int], sizes: list[int]) -> int:

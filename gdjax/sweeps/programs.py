@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from gdjax.sweeps.lanes import Lanes, chosen, queue
+from gdjax.sweeps.lanes import Lanes, apart, chosen, queue
 from gdjax.sweeps.sharing import plan
 from gdjax.sweeps.tracing import Traced, traced
 
@@ -36,15 +36,15 @@ class Program(NamedTuple):
 
 
 def trace(
-    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], options: tuple[bool, bool]
+    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool, lanes: Any
 ) -> Traced:
-    """Calls the trial once; ``options`` say whether params are outputs and loops are taken apart."""
+    """Calls the trial once; see `compiled` for the arguments."""
 
     def one(*point):
         return trial(**fixed, **dict(zip(names, point, strict=True)))
 
     point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), values)
-    return traced(one, point, *options)
+    return traced(one, point, params, apart(lanes))
 
 
 def _sizes(values: list[Any]) -> tuple[list[int], list[int]]:
@@ -196,7 +196,7 @@ def compiled(
         kept.move_to_end(key)
         return kept[key], 0.0
     start = time.perf_counter()
-    found = trace(trial, fixed, names, values, (params, lanes is not None))
+    found = trace(trial, fixed, names, values, params, lanes)
     program = kept[key] = _grid(found, values) if found.loop is None else _laned(found, values, lanes)
     while len(kept) > _KEPT:
         kept.popitem(last=False)

@@ -17,7 +17,7 @@ RESULTS = ("value", "residual", "steps", "status")
 
 
 class Loop(NamedTuple):
-    """A run that stops by itself, in three programs: its trial's start, and these two.
+    """A run in three programs: its trial's start, and these two.
 
     Attributes:
       step: ``(constants, state) -> (state, done)``.
@@ -25,12 +25,18 @@ class Loop(NamedTuple):
       states: how many arrays the state is; the start returns them, then the constants of the step,
         then those of the finish.
       constants: how many the step has.
+      count: which array of the state counts the evaluations.
+      status: which array of the state is the status.
+      max_steps: the run's.
     """
 
     step: Jaxpr
     finish: Jaxpr
     states: int
     constants: int
+    count: int
+    status: int
+    max_steps: int
 
 
 class Traced(NamedTuple):
@@ -40,7 +46,7 @@ class Traced(NamedTuple):
       program: from the arrays of one point to the outputs, or to what a loop starts from.
       outputs: the structure of the outputs, a dict by name.
       strides: for each recorded variable, the steps between its rows.
-      loop: what comes after the start, for runs that stop by themselves and go through lanes; else None.
+      loop: what comes after the start, for runs that go through lanes; else None.
     """
 
     program: ClosedJaxpr
@@ -101,7 +107,7 @@ def _results(run: Run, result: Any, params: bool, strides: dict[str, int]) -> di
     return found
 
 
-def traced(one: Callable[..., Any], point: list[Any], params: bool, loops: bool) -> Traced:
+def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Callable[[Run], bool]) -> Traced:
     """Calls the trial once.
 
     What a run's step and result close over, axes among them, become constants that the start returns: the
@@ -111,7 +117,7 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, loops: bool)
       one: the trial as a function of one point.
       point: for each array axis ``jax.ShapeDtypeStruct`` leaves.
       params: whether the results' params are outputs.
-      loops: whether runs that stop by themselves are taken apart.
+      apart: which runs are taken apart, to go through lanes.
     """
     strides: dict[str, int] = {}
     notes: dict[str, Any] = {}
@@ -121,7 +127,7 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, loops: bool)
         if not isinstance(outcome, Run):
             return _arrays(outcome)
         run = outcome
-        if run.stop is None or not loops:
+        if not apart(run):
             return _results(run, run.solve(), params, strides)
         state = run.init()
         leaves, structure = jax.tree.flatten(state)
@@ -136,7 +142,16 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, loops: bool)
         stepping = jax.make_jaxpr(step)(*leaves)
         finishing, outputs = jax.make_jaxpr(finish, return_shape=True)(*leaves)
         notes["outputs"] = jax.tree.structure(outputs)
-        notes["loop"] = Loop(stepping.jaxpr, finishing.jaxpr, len(leaves), len(stepping.consts))
+        places = jax.tree.unflatten(structure, range(len(leaves)))
+        notes["loop"] = Loop(
+            stepping.jaxpr,
+            finishing.jaxpr,
+            len(leaves),
+            len(stepping.consts),
+            places.count,
+            places.status,
+            run.max_steps,
+        )
         return leaves, stepping.consts, finishing.consts
 
     program, shape = jax.make_jaxpr(start, return_shape=True)(*point)
