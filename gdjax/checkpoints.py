@@ -73,7 +73,7 @@ def _restored(leaf: Any, saved: np.ndarray) -> jax.Array:
 def _read(identity: dict[str, str], run: Run, path: Path) -> RunState:
     expected, structure = jax.tree.flatten(_first(run))
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             for name, reason in _DIFFERS.items():
                 if str(saved[name]) != identity[name]:
                     raise ValueError(f"checkpoints: {path} is of another run: {reason}")
@@ -128,7 +128,13 @@ def load(run: Run, path: str | os.PathLike[str]) -> RunState:
       FileNotFoundError: if there is none.
 
     Example:
-      See `save`.
+      >>> import gdjax, jax.numpy as jnp, pathlib, tempfile
+      >>> from gdjax import checkpoints
+      >>> run = gdjax.Run(lambda x: jnp.sum(x**2), jnp.ones(2), gdjax.adam(0.1))
+      >>> path = pathlib.Path(tempfile.mkdtemp(), "run.npz")
+      >>> checkpoints.save(run, run.init(), path)
+      >>> checkpoints.load(run, path).params.tolist()
+      [1.0, 1.0]
     """
     _check(run)
     return _read(_identity(run), run, Path(path))

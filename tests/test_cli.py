@@ -93,6 +93,13 @@ def test_sweep_of_a_file(tmp_path):
     assert picture.exists()
     again = invoke("sweep", file)
     assert again.exit_code == 0, again.output
+    xr.testing.assert_identical(xr.open_zarr(store).load(), runs.load())
+    file.write_text(SWEEP.format(problem="booth", out=store, picture=picture))
+    other = invoke("sweep", file)
+    assert isinstance(other.exception, ValueError)
+    assert "holds another sweep" in str(other.exception)
+    alone = invoke("sweep", file, "--processes", 2)
+    assert "need --distributed" in plain(alone)
 
 
 @pytest.mark.parametrize(
@@ -125,11 +132,12 @@ def test_mistakes_in_a_file(tmp_path, change, words):
 def test_a_store_is_not_written_over_what_is_none(tmp_path):
     store, file = tmp_path / "precious", tmp_path / "sweep.toml"
     store.mkdir()
+    (store / "letter").write_text("dear")
     file.write_text(SWEEP.format(problem="beale", out=store, picture=tmp_path / "r.png"))
     command = [sys.executable, "-m", "gdjax", "sweep", str(file)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr.strip().endswith("exists and is no zarr store")
+    assert "exists and is no store of a sweep" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -495,6 +496,38 @@ def test_killed_three_times(tmp_path):
     assert lines == ["done 4"] * (32 - runs) + ["end"]
     exec(SCRIPT.replace("sys.argv[1]", repr(str(tmp_path / "whole.zarr"))), {})
     assert contents(path) == contents(tmp_path / "whole.zarr")
+
+
+FILE = """
+problem = "beale"
+optimizers = ["adam", "momentum"]
+steps = 20
+out = "{out}"
+
+[axes]
+learning_rate = [0.001, 0.01, 0.1]
+"""
+
+
+def test_two_distributed_processes_share_a_sweep(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    file = tmp_path / "sweep.toml"
+    file.write_text(FILE.format(out=tmp_path / "r.zarr"))
+    cluster = ["--distributed", "--coordinator", address, "--processes", "2", "--process"]
+    commands = [[sys.executable, "-m", "gdjax", "sweep", str(file), *cluster, str(i)] for i in range(2)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    both = [subprocess.Popen(command, **pipes) for command in commands]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert any("6 runs in" in out for out, _ in said)
+    with xarray.open_zarr(tmp_path / "r.zarr") as runs:
+        assert runs.attrs["complete"] == 1
+        assert np.isfinite(runs.value).all()
+        assert (runs.status.values == Status.MAX_STEPS).all()
+        assert runs.attrs["chunk"] == 1  # six boxes, so that each has three
 
 
 PROGRAMS = """

@@ -74,8 +74,18 @@ def race(
 @app.command()
 def sweep(
     file: Annotated[Path, typer.Argument(help="What to sweep, in TOML.", exists=True, dir_okay=False)],
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="This is one of several processes, each with its part.")
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(help="Host and port of process 0; SLURM and Cloud TPU need none of these.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="How many processes there are.")] = None,
+    process: Annotated[int | None, typer.Option(min=0, help="Which of them this is.")] = None,
 ) -> None:
-    r"""Sweep what a TOML file describes, and write the labelled dataset.
+    r"""Sweep what a TOML file describes, and write the labelled dataset chunk by chunk.
+
+    Interrupted or killed, the same command goes on from there.
 
     [bold]Example file[/bold]
 
@@ -105,7 +115,10 @@ def sweep(
     """
     from gdjax.cli import sweep as command
 
-    command.run(file)
+    cluster = (coordinator, processes, process)
+    if not distributed and cluster != (None, None, None):
+        raise typer.BadParameter("--coordinator, --processes and --process need --distributed")
+    command.run(file, command.Cluster(*cluster) if distributed else None)
 
 
 class Kind(StrEnum):

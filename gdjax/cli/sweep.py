@@ -1,11 +1,10 @@
 """``gdjax sweep FILE.toml``: a sweep that a file describes."""
 
 import inspect
-import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +18,9 @@ import gdjax
 from gdjax import plots, problems
 from gdjax.cli import names
 from gdjax.optimizers.catalogue import CATALOGUE
+from gdjax.sweeps import store
 
-__all__ = ["run"]
+__all__ = ["Cluster", "run"]
 
 KEYS: dict[str, type | tuple[type, ...]] = {
     "problem": str,
@@ -143,26 +143,47 @@ def _picture(runs: xr.Dataset, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _store(runs: xr.Dataset, out: Path) -> None:
-    """Writes the dataset; what is there is replaced only if it is a dataset too."""
-    if out.exists() and not any((out / name).exists() for name in (".zgroup", "zarr.json")):
-        raise FileExistsError(f"{out} exists and is no zarr store")
-    if out.exists():
-        shutil.rmtree(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    runs.to_zarr(str(out), zarr_format=2)
+class Cluster(NamedTuple):
+    """Several processes that share a sweep, as ``jax.distributed.initialize`` takes them.
+
+    Attributes:
+      coordinator: host and port of the first process; None where JAX finds it by itself.
+      processes: how many; None where JAX finds it by itself.
+      process: which one this is; None where JAX finds it by itself.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+    def join(self) -> None:
+        """Waits for the others."""
+        jax.distributed.initialize(self.coordinator, self.processes, self.process)
 
 
-def run(file: Path) -> None:
+def _describe(runs: xr.Dataset, out: Path, text: str) -> None:
+    """Keeps the file's text with the runs."""
+    if runs.attrs.get("description") != text:
+        store.annotate(out, {"description": text})
+
+
+def run(file: Path, cluster: Cluster | None = None) -> None:
     """The command."""
     table = _read(file)
-    problem, axes = _problem(table), _axes(table)
+    if cluster is not None:
+        cluster.join()
+    problem, axes, out = _problem(table), _axes(table), Path(table["out"])
     chunk = table.get("chunk", "auto")
-    runs = gdjax.sweep(_trial(problem, table), axes, chunk=chunk)
-    runs.attrs["description"] = file.read_text(encoding="utf-8")
-    out = Path(table["out"])
-    _store(runs, out)
+    try:
+        runs = gdjax.sweep(_trial(problem, table), axes, chunk=chunk, store=out)
+    except KeyboardInterrupt as interrupt:
+        typer.echo(f"\ngdjax: {interrupt}", err=True)
+        raise typer.Exit(130) from None
+    _describe(runs, out, file.read_text(encoding="utf-8"))
     console = Console()
+    if not runs.attrs["complete"]:
+        console.print(f"This process has done its part of {out}.", highlight=False, soft_wrap=True)
+        return
     console.print(runs, highlight=False)
     if "heatmap" in table:
         _picture(runs, Path(table["heatmap"]))

@@ -57,7 +57,7 @@ def pieces(box: Box, tiles: list[int]) -> Iterator[Box]:
 
 def budget() -> int:
     """Bytes that one chunk may take: a quarter of the device's memory."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] // 4
     try:
