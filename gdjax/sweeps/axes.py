@@ -30,16 +30,23 @@ class Axis(NamedTuple):
       coordinate: its labels, a NumPy array of shape (size,).
       values: a pytree of arrays with leading axis ``size``; None where ``choices`` is given.
       choices: the values of a static axis; None where ``values`` is given.
+      members: where ``values`` is a dictionary, such as a design, its numbers by name: more labels.
     """
 
     name: str
     coordinate: np.ndarray
     values: Any
     choices: tuple[Any, ...] | None
+    members: tuple[tuple[str, np.ndarray], ...] = ()
 
     @property
     def size(self) -> int:
         return len(self.coordinate)
+
+    def part(self, piece: slice) -> "Axis":
+        """The axis with the labels of a part of it."""
+        members = tuple((name, labels[piece]) for name, labels in self.members)
+        return self._replace(coordinate=self.coordinate[piece], members=members)
 
 
 def _label(value: Any) -> str:
@@ -137,7 +144,20 @@ def _array_axis(name: str, values: Any) -> Axis:
     plain = len(leaves) == 1 and only is values and np.ndim(only) == 1
     is_key = jnp.issubdtype(only.dtype, jax.dtypes.prng_key)
     coordinate = np.asarray(only) if plain and not is_key else np.arange(size)
-    return Axis(name, coordinate, jax.tree.map(jnp.asarray, values), None)
+    return Axis(name, coordinate, jax.tree.map(jnp.asarray, values), None, _members(values))
+
+
+def _members(values: Any) -> tuple[tuple[str, np.ndarray], ...]:
+    """The numbers of a dictionary by name, those that are one a point."""
+    if not isinstance(values, Mapping):
+        return ()
+    return tuple(
+        (str(name), np.asarray(labels))
+        for name, labels in values.items()
+        if _is_array(labels)
+        and np.ndim(labels) == 1
+        and not jnp.issubdtype(labels.dtype, jax.dtypes.extended)
+    )
 
 
 def _check_signature(trial: Callable[..., Any], names: list[str]) -> None:

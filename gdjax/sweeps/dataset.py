@@ -53,17 +53,24 @@ def dimensions(axes: list[Axis], name: str, own: int, strides: dict[str, int]) -
 
 def coordinates(
     axes: list[Axis], shapes: dict[str, tuple[int, ...]], strides: dict[str, int]
-) -> dict[str, np.ndarray]:
+) -> dict[str, tuple[str, np.ndarray]]:
     """The labels along the axes, and along ``step`` where something was recorded.
+
+    The members of an axis that is a dictionary lie along it under their names, ``axis.name`` where
+    something else is called so.
 
     Args:
       axes: all of them.
       shapes: for each variable the shape that it has in one run.
       strides: for each recorded variable, the steps between its rows.
     """
-    labels = {axis.name: axis.coordinate for axis in axes}
+    labels = {axis.name: (axis.name, axis.coordinate) for axis in axes}
     for name, stride in strides.items():
-        labels["step"] = np.arange(shapes[name][0]) * stride
+        labels["step"] = ("step", np.arange(shapes[name][0]) * stride)
+    for axis in axes:
+        for name, values in axis.members:
+            taken = name in labels or name in shapes
+            labels[f"{axis.name}.{name}" if taken else name] = (axis.name, values)
     return labels
 
 
