@@ -38,7 +38,7 @@ LAYERS = [
     {"derivatives", "implicit", "parts", "regularizers", "linesearch", "trials"},
     {"evaluation", "fixed"},
     {"optimizers", "problems", "driver"},
-    {"checkpoints", "minimization"},
+    {"checkpoints", "constraints", "minimization"},
     {"gdjax"},
     {"sweeps", "analysis"},
     {"search"},

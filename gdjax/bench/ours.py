@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import gdjax
 from gdjax.bench.sif import Case
@@ -16,7 +17,15 @@ from gdjax.types import Status
 
 __all__ = ["construct", "solve"]
 
-_LAYERS = ("optimizers", "linalg", "derivatives", "linesearch", "projections", "regularizers", "schedules")
+_LAYERS = (
+    "optimizers",
+    "linalg",
+    "derivatives",
+    "linesearch",
+    "projections",
+    "regularizers",
+    "schedules",
+)
 
 
 def _lookup(name: str) -> Any:
@@ -44,6 +53,20 @@ def _evaluate(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
+def _read(text: str) -> tuple[Any, list, dict]:
+    """The constructor that a text names, and the arguments that it gives."""
+    node = ast.parse(text, mode="eval").body
+    if isinstance(node, ast.Call):
+        head, arguments = node.func, [_evaluate(argument) for argument in node.args]
+        keywords = {k.arg: _evaluate(k.value) for k in node.keywords if k.arg}
+    else:
+        head, arguments, keywords = node, [], {}
+    constructor = _evaluate(head)
+    if not callable(constructor):
+        raise ValueError(f"{text!r} is not a constructor")
+    return constructor, arguments, keywords
+
+
 def construct(text: str, **extra: Any) -> Any:
     """Builds an optimizer from its name or a call of it, without running arbitrary code.
 
@@ -55,21 +78,39 @@ def construct(text: str, **extra: Any) -> Any:
       KeyError: if gdjax has no such name.
       ValueError: if the text is not a name or a call.
     """
-    node = ast.parse(text, mode="eval").body
-    if isinstance(node, ast.Call):
-        head, arguments = node.func, [_evaluate(argument) for argument in node.args]
-        keywords = {k.arg: _evaluate(k.value) for k in node.keywords if k.arg}
-    else:
-        head, arguments, keywords = node, [], {}
-    constructor = _evaluate(head)
-    if not callable(constructor):
-        raise ValueError(f"{text!r} is not a constructor")
+    constructor, arguments, keywords = _read(text)
     known = inspect.signature(constructor).parameters
     keywords |= {name: value for name, value in extra.items() if name in known and name not in keywords}
     return constructor(*arguments, **keywords)
 
 
+def _bounds_as_constraints(case: Case) -> Case:
+    """The case with its finite bounds among the constraints; two that coincide are an equation."""
+    if case.lower is None or case.upper is None:
+        return case
+    lower, upper = np.asarray(case.lower), np.asarray(case.upper)
+    fixed = np.flatnonzero(lower == upper)
+    low, high = (np.flatnonzero(np.isfinite(side) & (lower < upper)) for side in (lower, upper))
+
+    def joined(function, *parts):
+        def vector(x):
+            own = [] if function is None else [function(x)]
+            return jnp.concatenate([*own, *[sign * (x[at] - side[at]) for sign, at, side in parts]])
+
+        return vector if function is not None or any(at.size for _, at, _ in parts) else None
+
+    return case._replace(
+        equality=joined(case.equality, (1, fixed, lower)) if fixed.size else case.equality,
+        inequality=joined(case.inequality, (-1, low, lower), (1, high, upper)),
+        lower=None,
+        upper=None,
+    )
+
+
 def _for_case(text: str, case: Case) -> Any:
+    known = inspect.signature(_read(text)[0]).parameters
+    if "inequality" in known and "lower" not in known:
+        case = _bounds_as_constraints(case)
     extra = {"equality": case.equality, "inequality": case.inequality}
     if case.lower is not None and case.upper is not None:
         extra |= {"lower": jnp.asarray(case.lower, case.start.dtype)}

@@ -23,8 +23,10 @@ import jax.numpy as jnp
 from gdjax.types import Scalar
 
 __all__ = [
+    "Compact",
     "Pairs",
     "cauchy_point",
+    "compact",
     "forget",
     "learn",
     "no_pairs",
@@ -49,8 +51,17 @@ class Pairs(NamedTuple):
     scale: Scalar
 
 
-class _Compact(NamedTuple):
-    """The rows of W, the two blocks of K below its first, and the inverse of K's Schur complement."""
+class Compact(NamedTuple):
+    r"""The matrix :math:`B` by its parts.
+
+    Attributes:
+      changes: the first rows of :math:`W`, :math:`Y / \sqrt\theta`.
+      steps: the others, :math:`\sqrt\theta\, S`.
+      below: :math:`L`.
+      squares: :math:`\theta S S^T`, with ones where there is no pair.
+      inverse: of the Schur complement :math:`\theta S S^T + L L^T`.
+      scale: :math:`\theta`.
+    """
 
     changes: jax.Array
     steps: jax.Array
@@ -94,7 +105,8 @@ def _cholesky(matrix: jax.Array) -> jax.Array:
     return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
 
 
-def _compact(pairs: Pairs, fallback: Scalar) -> _Compact:
+def compact(pairs: Pairs, fallback: Scalar) -> Compact:
+    """The model's matrix from the pairs; ``fallback`` stands for its scale while there is none."""
     scale = jnp.where(pairs.scale > 0, pairs.scale, fallback)
     root = jnp.sqrt(scale)
     steps, changes = root * pairs.steps, pairs.changes / root
@@ -104,10 +116,10 @@ def _compact(pairs: Pairs, fallback: Scalar) -> _Compact:
     squares = steps @ steps.T + jnp.diag(absent)
     factor = _cholesky(squares + below @ below.T)
     root_inverse = _against(factor, jnp.eye(len(absent), dtype=steps.dtype))
-    return _Compact(changes, steps, below, squares, root_inverse.T @ root_inverse, scale)
+    return Compact(changes, steps, below, squares, root_inverse.T @ root_inverse, scale)
 
 
-def _through(model: _Compact, changes: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _through(model: Compact, changes: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The two blocks of :math:`K^{-1}` times two blocks of rows."""
     second = model.inverse @ (steps + model.below @ changes)
     return model.below.T @ second - changes, second
@@ -125,7 +137,7 @@ def room(x: jax.Array, direction: jax.Array, lower: jax.Array, upper: jax.Array)
     return jnp.min(jnp.where(moving, (wall - x) / jnp.where(moving, direction, 1), jnp.inf))
 
 
-def cauchy_point(model: _Compact, x, grad, lower, upper) -> jax.Array:
+def cauchy_point(model: Compact, x, grad, lower, upper) -> jax.Array:
     r"""The first local minimizer of the model along the projected path :math:`P(x - t g)`.
 
     All segments of the path are looked at together: between two breakpoints the model is a parabola, whose
@@ -159,7 +171,7 @@ def cauchy_point(model: _Compact, x, grad, lower, upper) -> jax.Array:
     return jnp.where(blocked, wall, jnp.clip(x - t * grad, lower, upper))
 
 
-def _free_step(model: _Compact, x, grad, corner, free) -> jax.Array:
+def _free_step(model: Compact, x, grad, corner, free) -> jax.Array:
     """From the Cauchy point to the minimizer of the model over the free variables, walls forgotten.
 
     By the formula of Sherman, Morrison and Woodbury, with K less the free part of :math:`W W^T`: a matrix of
@@ -198,7 +210,7 @@ def toward(pairs: Pairs, x, grad, lower, upper, fallback: Scalar) -> jax.Array:
     Reference:
       Byrd, Lu, Nocedal, Zhu (1995), section 5.1; Morales and Nocedal (2011), section 3.
     """
-    model = _compact(pairs, fallback)
+    model = compact(pairs, fallback)
     corner = cauchy_point(model, x, grad, lower, upper)
     free = (corner > lower) & (corner < upper)
     step = _free_step(model, x, grad, corner, free)

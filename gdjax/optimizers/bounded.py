@@ -238,18 +238,13 @@ class _Memory(NamedTuple):
 
 def _ordered(lower: Any, upper: Any) -> None:
     """Raises where the bounds are known at the door and leave no room."""
-    if lower is None or upper is None:
-        return
-    low, high = jax.tree.leaves(lower), jax.tree.leaves(upper)
-    if len(low) != len(high) and 1 not in (len(low), len(high)):
-        return
-    count = max(len(low), len(high))
-    low, high = (side * count if len(side) == 1 else side for side in (low, high))
-    for a, b in zip(low, high, strict=True):
-        if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+    alike = jax.tree.structure(lower) == jax.tree.structure(upper)
+    pairs = zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True) if alike else []
+    for low, high in pairs:
+        if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
             continue
-        if not np.all(np.asarray(a) <= np.asarray(b)):
-            raise ValueError(f"lbfgsb: lower must not exceed upper, got {a} and {b}")
+        if not np.all(np.asarray(low) <= np.asarray(high)):
+            raise ValueError(f"lbfgsb: lower must not exceed upper, got {low} and {high}")
 
 
 def lbfgsb(
