@@ -14,32 +14,55 @@ from gdjax.recording import every
 from gdjax.types import Answer, Params, Result, Status, Step, Transformation, ValueFn, explain
 
 if TYPE_CHECKING:
-    from gdjax import bench, checkpoints, cli, linesearch, parts, plots, projections, regularizers, search, sweeps
+    from gdjax import (
+        analysis,
+        bench,
+        checkpoints,
+        cli,
+        constraints,
+        linesearch,
+        parts,
+        plots,
+        projections,
+        regularizers,
+        search,
+        sweeps,
+    )
+    from gdjax.constraints import augmented_lagrangian, log_barrier, quadratic_penalty
     from gdjax.linesearch import line_search
     from gdjax.optimizers.barzilai_borwein import barzilai_borwein
     from gdjax.optimizers.bounded import lbfgsb
     from gdjax.optimizers.conjugate import nonlinear_cg
     from gdjax.optimizers.cubic import cubic_newton
+    from gdjax.optimizers.frank_wolfe import frank_wolfe
     from gdjax.optimizers.gauss_newton import covariance, gauss_newton
     from gdjax.optimizers.kronecker import shampoo, soap
     from gdjax.optimizers.least_squares import levenberg_marquardt
     from gdjax.optimizers.limited_memory import lbfgs
+    from gdjax.optimizers.mirror import mirror_descent
     from gdjax.optimizers.natural import natural_gradient
     from gdjax.optimizers.newton import newton, newton_cg
     from gdjax.optimizers.projected import projected, spectral_projected_gradient
     from gdjax.optimizers.proximal import proximal_gradient
     from gdjax.optimizers.quasi_newton import bfgs, broyden, dfp, sr1
     from gdjax.optimizers.saddles import perturbed
+    from gdjax.optimizers.subgradient import polyak, subgradient
     from gdjax.optimizers.trust_region import trust_region
     from gdjax.parts import masked, partition
     from gdjax.sweeps import static, sweep
 
 _HOMES = {
+    "constraints": (
+        "augmented_lagrangian",
+        "log_barrier",
+        "quadratic_penalty",
+    ),
     "linesearch": ("line_search",),
     "optimizers.barzilai_borwein": ("barzilai_borwein",),
     "optimizers.bounded": ("lbfgsb",),
     "optimizers.conjugate": ("nonlinear_cg",),
     "optimizers.cubic": ("cubic_newton",),
+    "optimizers.frank_wolfe": ("frank_wolfe",),
     "optimizers.gauss_newton": (
         "covariance",
         "gauss_newton",
@@ -50,6 +73,7 @@ _HOMES = {
     ),
     "optimizers.least_squares": ("levenberg_marquardt",),
     "optimizers.limited_memory": ("lbfgs",),
+    "optimizers.mirror": ("mirror_descent",),
     "optimizers.natural": ("natural_gradient",),
     "optimizers.newton": (
         "newton",
@@ -67,6 +91,10 @@ _HOMES = {
         "sr1",
     ),
     "optimizers.saddles": ("perturbed",),
+    "optimizers.subgradient": (
+        "polyak",
+        "subgradient",
+    ),
     "optimizers.trust_region": ("trust_region",),
     "parts": (
         "masked",
@@ -82,9 +110,11 @@ _HOMES = {
 _LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
     name: name
     for name in (
+        "analysis",
         "bench",
         "checkpoints",
         "cli",
+        "constraints",
         "linesearch",
         "parts",
         "plots",
