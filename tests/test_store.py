@@ -139,6 +139,10 @@ def test_another_text_of_the_same_program_is_the_same_sweep(whole):
         ({"trial": make_trial(scale=2.0)}, "something else at power=two"),
         ({"trial": make_trial(data=DATA + 1e-6)}, "something else at power=two"),
         ({"params": True}, "params was False, now it is True"),
+        (
+            {"lanes": gdjax.sweeps.Lanes(2, prune=gdjax.sweeps.Halving(3))},
+            "pruning was None, now it is Halving",
+        ),
     ],
 )
 def test_a_store_of_another_sweep_says_what_differs(whole, changes, message):

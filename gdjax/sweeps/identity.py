@@ -11,7 +11,7 @@ from gdjax.sweeps.axes import Axis
 __all__ = ["differences", "identity"]
 
 
-def identity(axes: list[Axis], programs: dict[str, Any], params: bool) -> dict[str, Any]:
+def identity(axes: list[Axis], programs: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two sweeps to be the same, as plain data.
 
     A trial is known by the operations of its programs and by the arrays that they close over: other
@@ -20,7 +20,7 @@ def identity(axes: list[Axis], programs: dict[str, Any], params: bool) -> dict[s
     Args:
       axes: all of them.
       programs: the trial's closed jaxprs, by the labels of the static choices.
-      params: whether the final params are kept.
+      options: what else decides over the results, by name.
     """
     config: Any = jax.config
     return {
@@ -32,7 +32,7 @@ def identity(axes: list[Axis], programs: dict[str, Any], params: bool) -> dict[s
         },
         "order": [axis.name for axis in axes],
         "programs": {label: fingerprints.of_program(program) for label, program in programs.items()},
-        "params": bool(params),
+        "options": {name: str(value) for name, value in options.items()},
         "float64": bool(config.jax_enable_x64),
         "matmul precision": str(config.jax_default_matmul_precision),
         "versions": {name: importlib.metadata.version(name) for name in ("gdjax", "jax", "jaxlib")},
@@ -46,9 +46,12 @@ def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
         other = stored.get("versions", {}).get(name)
         if other != version:
             found.append(f"it was written by {name} {other}, this is {version}")
-    for name in ("params", "float64", "matmul precision"):
-        if stored.get(name) != asked[name]:
-            found.append(f"{name} was {stored.get(name)}, now it is {asked[name]}")
+    settings = ("float64", "matmul precision")
+    here = asked["options"] | {name: asked[name] for name in settings}
+    there = stored.get("options", {}) | {name: stored.get(name) for name in settings}
+    for name, value in here.items():
+        if there.get(name) != value:
+            found.append(f"{name} was {there.get(name)}, now it is {value}")
     if stored.get("order") != asked["order"]:
         found.append(f"its axes are {', '.join(stored.get('order', []))}, not {', '.join(asked['order'])}")
         return found

@@ -34,6 +34,9 @@ SECONDS = 2.0
 MOST, FEWEST = 16, 256
 """A first box is at most one of so many, unless it has no more than so many runs."""
 
+WIDER = 16
+"""So many times the runs keep an accelerator busy."""
+
 
 def as_part(part: Any) -> tuple[int, int]:
     """Checks ``part``; by default that of this process among those of ``jax.distributed``."""
@@ -95,6 +98,8 @@ def _first_chunk(work: Work, traces: list[Traced], processes: int) -> None:
     plan.order = order if nested else plan.order
     runs = plan.runs * len(work.choices)
     least = FEWEST if processes == 1 else 1
+    if jax.default_backend() != "cpu":
+        least *= WIDER
     plan.chunk = min(plan.chunk, max(math.ceil(runs / max(MOST, 4 * processes)), least))
 
 
@@ -125,7 +130,7 @@ def _begin(work: Work, traces: list[Traced], path: Path, known: dict[str, Any], 
     Returns:
       The store, and the engine of the static choice ``first``.
     """
-    plan, auto = work.plan, work.plan.auto
+    plan, auto = work.plan, work.plan.auto and work.pruning is None
     if auto:
         _first_chunk(work, traces, processes)
     engine = work.engine(first)
@@ -159,9 +164,8 @@ def stored(
       watch: called with each box that is finished here.
     """
     traces = work.traced()
-    known = identity(
-        work.axes, dict(zip(work.labels(), (t.program for t in traces), strict=True)), work.params
-    )
+    programs = dict(zip(work.labels(), (traced.program for traced in traces), strict=True))
+    known = identity(work.axes, programs, {"params": work.params, "pruning": work.pruning})
     store, engine = find(path, known, _layout(work, traces)), None
     first = len(work.choices) * part[0] // part[1]
     if store is None:

@@ -36,6 +36,11 @@ class Work(NamedTuple):
     lanes: Any
     params: bool
 
+    @property
+    def pruning(self) -> Any:
+        """Which runs may go on, compared with the others of their box; None where all may."""
+        return getattr(self.lanes, "prune", None)
+
     def engine(self, choice: int, lanes: Any = None) -> Engine:
         """The engine of a static choice."""
         lanes = lanes if self.lanes == "auto" and lanes is not None else self.lanes
