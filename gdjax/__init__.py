@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gdjax.optimizers.proximal import proximal_gradient
     from gdjax.optimizers.quasi_newton import bfgs, broyden, dfp, sr1
     from gdjax.optimizers.saddles import perturbed
+    from gdjax.optimizers.splitting import admm
     from gdjax.optimizers.subgradient import polyak, subgradient
     from gdjax.optimizers.trust_region import trust_region
     from gdjax.parts import masked, partition
@@ -91,6 +92,7 @@ _HOMES = {
         "sr1",
     ),
     "optimizers.saddles": ("perturbed",),
+    "optimizers.splitting": ("admm",),
     "optimizers.subgradient": (
         "polyak",
         "subgradient",

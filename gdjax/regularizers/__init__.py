@@ -23,6 +23,7 @@ from gdjax.regularizers.calculus import (
     translated,
     with_squared_l2,
 )
+from gdjax.regularizers.consensus import agreement
 from gdjax.regularizers.groups import group_lasso, sparse_group_lasso
 from gdjax.regularizers.largest import linf, maximum
 from gdjax.regularizers.matrices import nuclear
@@ -32,6 +33,7 @@ from gdjax.regularizers.variation import fused_lasso, total_variation
 
 __all__ = [
     "Regularizer",
+    "agreement",
     "conjugate",
     "elastic_net",
     "entropy",
