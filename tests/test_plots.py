@@ -80,6 +80,19 @@ def test_heatmap_hatches_what_diverged(runs):
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["sgd", "adam"]
 
 
+def test_convergence_facets_on_one_scale(runs):
+    pictures = plots.convergence(runs, "loss", over="seed", facet="optimizer")
+    assert [ax.get_title() for ax in pictures] == ["sgd", "adam"]
+    assert pictures[0].get_ylim() == pictures[1].get_ylim()
+    assert len(pictures[0].get_legend().get_texts()) == 4
+    assert pictures[1].get_legend() is None
+    whole = plots.convergence(runs.sel(optimizer="adam"), "loss", over="seed")
+    for line, other in zip(pictures[1].get_lines(), whole.get_lines(), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), other.get_ydata())
+    with pytest.raises(ValueError, match="at most 14"):
+        plots.convergence(runs.isel(learning_rate=[0, 1] * 4), "loss", facet="seed")
+
+
 def test_heatmap_reduces_and_facets(runs):
     ax = plots.heatmap(runs.value, "learning_rate", "optimizer", reduce=np.max)
     assert ax.collections[0].get_array()[0, 1] == pytest.approx(1.2)
@@ -171,6 +184,9 @@ def test_animate_writes_a_gif(runs, tmp_path):
         (lambda r: plots.heatmap(r, "seed", "optimizer", "valu"), "no variable 'valu'; did you mean value?"),
         (lambda r: plots.heatmap(r, "seed", "seed"), "x, y and facet must differ"),
         (lambda r: plots.heatmap(r, "seed", "optimizer", facet="learning_rate", ax=plt.gca()), "takes no ax"),
+        (lambda r: plots.convergence(r, "loss", over="seed", facet="optimizer", ax=plt.gca()), "takes no ax"),
+        (lambda r: plots.convergence(r, "loss", over="seed", facet="seed"), "facet 'seed' is no dimension"),
+        (lambda r: plots.convergence(r, "loss", facet="optimiser"), "did you mean optimizer"),
         (lambda r: plots.convergence(r, "value"), "step"),
         (lambda r: plots.convergence(r, "x"), "pass optimum="),
         (lambda r: plots.convergence(r, "loss", band=(0.9, 0.1)), "band must be two quantiles"),

@@ -64,8 +64,9 @@ def convergence(
     over: str | Iterable[str] = (),
     optimum: Any = None,
     band: tuple[float, float] = (0.25, 0.75),
+    facet: str | None = None,
     ax: Axes | None = None,
-) -> Axes:
+) -> Any:
     r"""Draws what runs recorded against their steps: one line a setting, a band over the rest.
 
     A run that stopped early stays at its last number; one that failed counts as infinite from then
@@ -81,14 +82,15 @@ def convergence(
       optimum: where given, the distance to it is drawn: :math:`f - f^\star` for numbers,
         :math:`\lVert x - x^\star \rVert_2` for arrays.
       band: the quantiles between which the band lies, in [0, 1].
+      facet: a dimension, one picture for each of its values in a new figure, on the same scales.
       ax: the Axes to draw into; a new figure's by default.
 
     Returns:
-      The Axes.
+      The Axes; with ``facet``, an array of Axes.
 
     Raises:
       ValueError: an unknown variable or dimension, more lines than can be told apart, a band that is
-        not an interval in [0, 1].
+        not an interval in [0, 1], ``facet`` with ``ax`` or in ``over``.
 
     Example:
       >>> import numpy as np, xarray as xr
@@ -101,16 +103,36 @@ def convergence(
         raise ValueError(f"convergence: band must be two quantiles 0 <= low <= high <= 1, got {band}")
     array = selection.traced(data, variable, _OWNER)
     over = selection.dimensions(array, over, _OWNER)
+    if facet is not None:
+        facet = selection.dimension(array, facet, _OWNER)
+        if facet in ("step", *over):
+            raise ValueError(f"convergence: facet {facet!r} is no dimension of the lines")
+        if ax is not None:
+            raise ValueError("convergence: facet makes a figure of its own, so it takes no ax")
     bad = selection.failed(data, array)
     array, name = _measure(array, optimum)
     array = selection.carried_forward(array, bad, np.inf)
-    names = [each for each in array.dims if each != "step" and each not in over]
     table = _bands(array, over, band)
+    if facet is None:
+        return _lines(styles.axes(ax), table, name, bool(over))
+    grid, _ = styles.small_multiples(table.sizes[facet])
+    for place, each in enumerate(grid):
+        _lines(each, table.isel({facet: place}), name, bool(over))
+        each.set_title(selection.label([facet], [table[facet].values[place]]), fontsize="medium")
+        each.label_outer()
+        if place and (legend := each.get_legend()) is not None:
+            legend.remove()  # the first one's holds for all
+    return grid
+
+
+def _lines(ax: Axes, table: xr.Dataset, name: str, shaded: bool) -> Axes:
+    """One picture of medians and bands: a line for every combination of the dimensions left."""
+    names = [each for each in table["median"].dims if each != "step"]
     low, median, high = (selection.lines(table[each], names, _OWNER) for each in ("low", "median", "high"))
     drawn = list(zip(low, median, high, strict=True))
-    ordered = len(names) == 1 and selection.is_numeric(array, names[0])
+    ordered = len(names) == 1 and selection.is_numeric(table["median"], names[0])
     looks = styles.sequence(len(drawn)) if ordered else styles.cycle(len(drawn))
-    return _draw(styles.axes(ax), drawn, looks, name, shaded=bool(over))
+    return _draw(ax, drawn, looks, name, shaded)
 
 
 def _draw(ax: Axes, drawn: list, looks: list, name: str, shaded: bool) -> Axes:

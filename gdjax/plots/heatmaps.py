@@ -183,22 +183,11 @@ def heatmap(
 
 
 def _facets(numbers: xr.DataArray, share: xr.DataArray, norm: Normalize, name: str, facet: str) -> np.ndarray:
-    import matplotlib.pyplot as plt
-
-    count = numbers.sizes[facet]
-    columns = min(count, 3)
-    rows = -(-count // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(3.6 * columns + 1, 2.9 * rows), squeeze=False, layout="constrained",
-        sharex=True, sharey=True,
-    )  # fmt: skip
+    grid, figure = styles.small_multiples(numbers.sizes[facet])
     mesh: Any = None
-    for i, ax in enumerate(grid.flat):
-        if i >= count:
-            ax.set_visible(False)
-            continue
+    for i, ax in enumerate(grid):
         mesh, _, _ = _draw(ax, numbers.isel({facet: i}), share.isel({facet: i}), norm)
         ax.set_title(selection.label([facet], [numbers[facet].values[i]]), fontsize="medium")
         ax.label_outer()
     figure.colorbar(mesh, ax=grid, label=name, pad=0.02)
-    return grid.reshape(-1)[:count]
+    return grid

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-__all__ = ["axes", "cycle", "legend", "sequence", "title_of"]
+__all__ = ["axes", "cycle", "legend", "sequence", "small_multiples", "title_of"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow."""
@@ -24,6 +24,21 @@ def axes(ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes:
     elif not isinstance(ax, Axes):
         raise TypeError(f"ax must be a matplotlib Axes, got {type(ax).__name__}")
     return ax
+
+
+def small_multiples(count: int) -> tuple[np.ndarray, Any]:
+    """``count`` Axes in rows of at most three on one scale, and their new figure."""
+    import matplotlib.pyplot as plt
+
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(3.6 * columns + 1, 2.9 * rows), squeeze=False, layout="constrained",
+        sharex=True, sharey=True,
+    )  # fmt: skip
+    for ax in grid.flat[count:]:
+        ax.set_visible(False)
+    return grid.reshape(-1)[:count], figure
 
 
 def cycle(count: int) -> list[dict[str, Any]]:
