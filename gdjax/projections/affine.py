@@ -117,8 +117,7 @@ def affine_set(matrix: Any, offset: Any) -> Partial:
       >>> [round(x, 6) for x in sums_to_one(jnp.array([1.0, 2.0])).tolist()]
       [0.0, 1.0]
     """
-    matrix = jnp.asarray(matrix)
-    matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
+    matrix = jnp.asarray(matrix, jnp.result_type(matrix, jnp.float32))
     return Partial(_onto_affine, matrix, jnp.asarray(offset, matrix.dtype), _pseudo_inverse(matrix))
 
 
@@ -160,7 +159,8 @@ def _multiplier(x, lower, upper, normal, offset):
         knot = knots[middle]
         known = jnp.where(jnp.isfinite(knot), knot, 0)
         enough = jnp.where(jnp.isfinite(knot), jnp.sum(normal * image(known)) >= offset, knot < 0)
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+        more = high - low > 1
+        return jnp.where(more & enough, middle, low), jnp.where(more & ~enough, middle, high)
 
     bounds = (jnp.int32(-1), jnp.int32(knots.size))
     low, high = jax.lax.fori_loop(0, knots.size.bit_length() + 1, halve, bounds)

@@ -27,7 +27,7 @@ def l2_ball(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
     x, origin, back = about(params, center)
     radius = jnp.asarray(radius, x.dtype)
     direction, norm, size = unit(x - origin)
-    return back(jnp.where(norm > radius / size, origin + radius * direction, x))
+    return back(jnp.where(norm * size > radius, origin + radius * direction, x))
 
 
 def l2_sphere(params: Params, radius: Any = 1.0, center: Any = None) -> Params:

@@ -11,13 +11,16 @@ from gdjax.types import Params, Scalar
 
 __all__ = ["transport_polytope"]
 
-_TURNS = 100
+_TURNS = 300
+_GROWTH = 2.0
+_NEAR = 0.01
+_HALVINGS = 30
 
 
 class _Dual(NamedTuple):
     shifted: jax.Array
     gap: Scalar
-    least: Scalar
+    part: Scalar
     turns: Scalar
 
 
@@ -38,50 +41,78 @@ def _aligned(shifted, totals):
     return jnp.where(parts > 0, parts, jnp.minimum(shifted + shift, 0))
 
 
-def _newton(shifted, gaps):
-    """The shift of rows and columns that closes the gaps while the support stays as it is."""
-    support = jax.lax.stop_gradient((shifted > 0).astype(shifted.dtype))
-    rows, columns = jnp.sum(support, axis=1), jnp.sum(support, axis=0)
-    matrix = jnp.block([[jnp.diag(rows), support], [support.T, jnp.diag(columns)]])
-    largest = jnp.maximum(jnp.maximum(jnp.max(rows), jnp.max(columns)), 1)
-    matrix = matrix + 10 * jnp.finfo(shifted.dtype).eps * largest * jnp.eye(
-        matrix.shape[0], dtype=matrix.dtype
-    )
+def _move(shifted, gaps, damping):
+    """The moves of rows and columns that close the gaps while the support stays as it is."""
+    support = (shifted > 0).astype(shifted.dtype)
+    counts = jnp.concatenate([jnp.sum(support, axis=1), jnp.sum(support, axis=0)])
+    rows = shifted.shape[0]
+    matrix = jnp.diag(counts + damping * jnp.maximum(jnp.max(counts), 1))
+    matrix = matrix.at[:rows, rows:].set(support).at[rows:, :rows].set(support.T)
     factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
     moves = jax.scipy.linalg.cho_solve(factor, jnp.concatenate(gaps))
     moves = jnp.where(jnp.all(jnp.isfinite(moves)), moves, 0)
-    return shifted + moves[: rows.size, None] + moves[None, rows.size :]
+    return moves[:rows], moves[rows:]
+
+
+def _searched(shifted, rows, columns):
+    """A damped Newton step on the dual, halved until the slope of the dual along it has nearly gone."""
+    gaps = _gaps(shifted, rows, columns)
+    scale = jnp.maximum(jnp.max(rows), jnp.max(columns))
+    least = 10 * jnp.finfo(shifted.dtype).eps
+    left, right = _move(shifted, gaps, jnp.clip(1e-5 * _largest(gaps) / scale, least, 1e-5))
+    direction = left[:, None] + right[None, :]
+
+    def slope(gaps):
+        return jnp.sum(gaps[0] * left) + jnp.sum(gaps[1] * right)
+
+    first = slope(gaps)
+
+    def too_long(search):
+        length, count = search
+        return (count < _HALVINGS) & (
+            slope(_gaps(shifted + length * direction, rows, columns)) < -0.25 * first
+        )
+
+    length, _ = jax.lax.while_loop(
+        too_long, lambda s: (0.5 * s[0], s[1] + 1), (jnp.ones((), shifted.dtype), jnp.int32(0))
+    )
+    return shifted + length * direction
 
 
 def _solve(matrix, rows, columns):
-    """The matrix shifted by multipliers of rows and columns, so that its positive part is the projection."""
-    goal = 4 * jnp.finfo(matrix.dtype).eps * jnp.maximum(jnp.max(rows), jnp.max(columns))
+    """The matrix shifted by multipliers of rows and columns, so that its positive part is the projection.
+
+    Entries that are large beside the sums make a problem of assignment. So it is solved roughly for a small
+    multiple of the matrix first, and then for larger ones, each from the last.
+    """
+    largest = jnp.maximum(jnp.max(rows), jnp.max(columns))
+    goal = 4 * jnp.finfo(matrix.dtype).eps * largest
+    spread = jnp.max(matrix) - jnp.min(matrix)
+    first = jnp.where(spread > largest, largest / jnp.where(spread > largest, spread, 1), 1)
 
     def turn(dual):
-        shifted = _aligned(_aligned(dual.shifted, rows).T, columns).T
-        gaps = _gaps(shifted, rows, columns)
-        trial = _newton(shifted, gaps)
-        gap, trial_gap = _largest(gaps), _largest(_gaps(trial, rows, columns))
-        better = trial_gap <= jnp.minimum(0.5 * dual.least, gap)
-        least = jnp.where(better, trial_gap, dual.least)
-        return _Dual(
-            jnp.where(better, trial, shifted), jnp.where(better, trial_gap, gap), least, dual.turns + 1
-        )
+        shifted = _searched(dual.shifted, rows, columns)
+        shifted = _aligned(_aligned(shifted, rows).T, columns).T
+        gap = _largest(_gaps(shifted, rows, columns))
+        ready = (dual.part < 1) & (gap <= _NEAR * largest)
+        part = jnp.where(ready, jnp.minimum(_GROWTH * dual.part, 1), dual.part)
+        return _Dual(shifted * (part / dual.part), jnp.where(ready, jnp.inf, gap), part, dual.turns + 1)
 
     def unfinished(dual):
-        return (dual.turns < _TURNS) & (dual.gap > goal)
+        return (dual.turns < _TURNS) & ((dual.gap > goal) | (dual.part < 1))
 
-    infinite = jnp.full((), jnp.inf, matrix.dtype)
-    return jax.lax.while_loop(unfinished, turn, _Dual(matrix, infinite, infinite, jnp.int32(0))).shifted
+    start = _Dual(first * matrix, jnp.full((), jnp.inf, matrix.dtype), first, jnp.int32(0))
+    return jax.lax.while_loop(unfinished, turn, start)
 
 
 def transport_polytope(params: Params, rows: Any, columns: Any) -> Params:
     r"""Projects onto :math:`\{X \ge 0 : X 1 = a, \; X^T 1 = b\}` in the Euclidean sense.
 
-    The point is :math:`\max(X + \alpha 1^T + 1 \beta^T, 0)`. Its multipliers maximize a concave dual: exact steps in
-    all :math:`\alpha`, then in all :math:`\beta` (each a projection onto simplices), and a step of Newton's method on
-    both wherever it halves the largest error that was left. The method stops at rounding, or after 100 turns, of a
-    dense system of size m + n each. (Sinkhorn's scaling solves another problem: it minimizes relative entropy.)
+    The point is :math:`\max(X + \alpha 1^T + 1 \beta^T, 0)`. Its multipliers maximize a concave dual: steps of Newton's
+    method with a line search, each followed by exact steps in all :math:`\alpha` and in all :math:`\beta`, which are
+    projections onto simplices. Entries that are large beside the sums are reached from small multiples of them. The
+    method stops at rounding, or after 300 steps with a dense system of size m + n each. (Sinkhorn's scaling solves
+    another problem: it minimizes relative entropy.)
 
     Args:
       params: an array of shape ``(m, n)``.
@@ -112,8 +143,12 @@ def transport_polytope(params: Params, rows: Any, columns: Any) -> Params:
     mass = jnp.sum(columns)
     columns = columns * (jnp.sum(rows) / jnp.where(mass > 0, mass, 1))
     fixed = jax.lax.stop_gradient((matrix, rows, columns))
-    shifted = _solve(*fixed) + (matrix - fixed[0])
-    # One more step from the solution: it moves nothing, and its derivative is that of the solution.
-    gaps = _gaps(jnp.where(shifted > 0, shifted, 0), rows, columns)
-    moved = _newton(shifted, gaps)
-    return jnp.where(shifted > 0, jnp.maximum(moved, 0), 0).astype(original.dtype)
+    fixed_shift = _solve(*fixed).shifted
+    shifted = fixed_shift + (matrix - fixed[0])
+    # One more step from the solution, of which only the derivative is taken: it is that of the solution.
+    support = fixed_shift > 0
+    gaps = _gaps(jnp.where(support, shifted, 0), rows, columns)
+    left, right = _move(fixed_shift, gaps, jnp.finfo(matrix.dtype).eps ** 0.75)
+    change = matrix + left[:, None] + right[None, :]
+    change = change - jax.lax.stop_gradient(change)
+    return jnp.where(support, fixed_shift + change, 0).astype(original.dtype)

@@ -46,7 +46,7 @@ def total(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> 
         x = wide(leaf)
         return jnp.sum(function(x, *(jnp.asarray(n, x.dtype) for n in here)))
 
-    sums = jax.tree.leaves(jax.tree.map(one, params, *(spread(n, params) for n in numbers)))
+    sums: list[jax.Array] = jax.tree.leaves(jax.tree.map(one, params, *(spread(n, params) for n in numbers)))
     return sum(sums[1:], sums[0])
 
 
@@ -89,9 +89,12 @@ def unit(x: jax.Array, axis: Any = None) -> tuple[jax.Array, jax.Array, jax.Arra
       axis: the axes of one vector; all by default. The norms keep them with length one.
     """
     size = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=axis is not None))
-    size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+    largest = float(jnp.finfo(x.dtype).max) / 16  # the inverse of a larger one is not a normal number
+    size = jnp.where((size > 0) & jnp.isfinite(size), jnp.minimum(size, largest), 1)
     scaled = x / size
     square = jnp.sum(jnp.square(scaled), axis=axis, keepdims=axis is not None)
     some = square > 0
-    norm = jnp.sqrt(jnp.where(some, square, 1))
-    return jnp.where(some, scaled / norm, 0), jnp.where(some, norm, 0), size
+    square = jnp.where(some, square, 1)
+    # By the inverse root: XLA makes one division of two, by size * norm, which may overflow.
+    direction = jnp.where(some, scaled * jax.lax.rsqrt(square), 0)
+    return direction, jnp.where(some, jnp.sqrt(square), 0), size
