@@ -82,3 +82,14 @@ def test_curvature_on_data_reaches_its_target_in_few_steps(tmp_path):
     assert steps["natural gradient"] == np.inf or steps["natural gradient"] <= 10
     assert study.loss.isel(row=0).values.std() == 0, "all start at the same loss"
     assert float(study.loss.min()) >= study.target - 2e-6
+
+
+def test_search_race_draws_what_was_spent(tmp_path, monkeypatch, capsys):
+    race = load("search_race")
+    monkeypatch.setattr(race, "ways", lambda: {"grid": race.grid, "random": race.random})
+    race.main(tmp_path, steps=5, runs=8, repetitions=1)
+    data = xr.open_zarr(tmp_path / "search_race.zarr").load()
+    assert data.sizes == {"way": 2, "repetition": 1, "spent": 200}
+    lowest = data.loss.values[..., 1:]
+    assert (np.diff(np.where(np.isnan(lowest), np.inf, lowest), axis=-1)[..., 60:] <= 0).all()
+    assert "random" in capsys.readouterr().out
