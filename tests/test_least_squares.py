@@ -105,6 +105,19 @@ def test_factors_give_matrix_and_gradient(x64):
         np.testing.assert_allclose(rows.T @ rest, jax.grad(f)(x), atol=1e-12)
 
 
+@pytest.mark.parametrize("outputs", [2, 7])
+def test_factors_take_one_pass_through_the_model(outputs):
+    matrix, passes = np.random.default_rng(6).normal(size=(outputs, 3)), []
+
+    def residual(x):
+        jax.debug.callback(lambda: passes.append(1))
+        return jnp.asarray(matrix, x.dtype) @ x
+
+    jax.block_until_ready(rows_at(gdjax.least_squares(residual), jnp.ones(3), jnp.float32))
+    jax.effects_barrier()
+    assert len(passes) == 1
+
+
 def test_other_convex_losses(x64):
     matrix, target = np.random.default_rng(3).normal(size=(30, 3)), np.arange(30) % 2
     f = gdjax.Composite(lambda x: matrix @ x, lambda z: jnp.sum(jnp.logaddexp(0, z) - target * z))

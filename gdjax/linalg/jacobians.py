@@ -49,30 +49,35 @@ def require_composite(objective, owner: str) -> Composite:
     return objective
 
 
+def _outputs_and_jacobian(model, x, size, dtype) -> tuple[jax.Array, jax.Array]:
+    """Both, by one pass through the model."""
+    if x.size <= size:
+        outputs, forward = jax.linearize(model, x)
+        jacobian = jax.vmap(forward, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+    else:
+        outputs, backward = jax.vjp(model, x)
+        jacobian = jax.vmap(backward)(jnp.eye(size, dtype=outputs.dtype))[0]
+    jacobian = jacobian.astype(dtype)
+    return outputs, jnp.where(jnp.all(jnp.isfinite(jacobian)), jacobian, 0)
+
+
 def rows_at(composite: Composite, params: Params, dtype) -> tuple[jax.Array, jax.Array]:
     """:math:`R` of shape (n, n) and :math:`r` of shape (n,); rows of zeros where outputs are fewer."""
     x, back = ravel_pytree(params)
-    outputs = composite.model(params)
-    flat_outputs, unravel = ravel_pytree(outputs)
+    shapes = jax.eval_shape(composite.model, params)
+    blank, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def model(v):
         return ravel_pytree(composite.model(back(v)))[0]
 
-    def metric(v):
-        slope = jax.grad(lambda z: composite.loss(unravel(z)))
-        return jax.jvp(slope, (flat_outputs,), (v,))[1]
-
-    mode = jax.jacfwd if x.size <= flat_outputs.size else jax.jacrev
-    jacobian = mode(model)(x).astype(dtype)
-    jacobian = jnp.where(jnp.all(jnp.isfinite(jacobian)), jacobian, 0)
+    outputs, jacobian = _outputs_and_jacobian(model, x, blank.size, dtype)
+    slope, metric = jax.linearize(jax.grad(lambda z: composite.loss(unravel(z))), outputs)
     basis, upper = jnp.linalg.qr(jacobian)
-    columns = basis.astype(flat_outputs.dtype)
-    inner = (basis.T @ jax.vmap(metric, 1, 1)(columns).astype(dtype)).astype(dtype)
+    inner = (basis.T @ jax.vmap(metric, 1, 1)(basis.astype(outputs.dtype)).astype(dtype)).astype(dtype)
     values, vectors = jnp.linalg.eigh(0.5 * (inner + inner.T))
     largest = jnp.max(jnp.abs(values))
     roots = jnp.sqrt(jnp.where(values > values.size * jnp.finfo(dtype).eps * largest, values, 0))
-    slope = jax.grad(lambda z: composite.loss(unravel(z)))(flat_outputs).astype(dtype)
-    rest = (vectors.T @ (basis.T @ slope)) / jnp.where(roots > 0, roots, 1)
+    rest = (vectors.T @ (basis.T @ slope.astype(dtype))) / jnp.where(roots > 0, roots, 1)
     rows = roots[:, None] * (vectors.T @ upper)
     fill = x.size - rest.size
     return jnp.pad(rows, ((0, fill), (0, 0))), jnp.pad(jnp.where(roots > 0, rest, 0), (0, fill))

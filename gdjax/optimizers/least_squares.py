@@ -78,6 +78,9 @@ def _region_first(factor, found, size):
     curved = jnp.sum((found.values * (found.values * found.rest)) ** 2)
     point = steepest**3 / jnp.where(curved > 0, curved, 1)
     radius = factor * jnp.where(size > 0, size, jnp.where(point > 0, point, 1))
+    # A first step that ends inside sets the scale.
+    whole = norm(damped_solve(found, jnp.zeros_like(radius), found.rest))
+    radius = jnp.where(whole > 0, jnp.minimum(radius, whole), radius)
     return jnp.stack([radius, radius])
 
 
@@ -94,7 +97,8 @@ def region(factor: Any = 1.0) -> Damping:
     r"""Damping by a radius: :math:`\mu` such that :math:`\lVert D p \rVert \le \Delta`.
 
     Args:
-      factor: the first radius over :math:`\lVert D x_0 \rVert` (over the Cauchy step at :math:`x_0 = 0`).
+      factor: the first radius over :math:`\lVert D x_0 \rVert` (over the Cauchy step at :math:`x_0 = 0`), at
+        most the length of the first Gauss-Newton step.
 
     Reference:
       Moré, The Levenberg-Marquardt algorithm: implementation and theory, LNM 630 (1978), sections 3 to 5.
