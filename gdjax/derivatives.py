@@ -29,10 +29,21 @@ from gdjax.types import Curvature, MatVec, Operator, Params, ValueFn
 __all__ = ["divergence_hessian", "empirical_fisher", "fisher", "gauss_newton", "hessian"]
 
 
+_AT_ONCE = 2**22
+"""How many numbers one intermediate array of all columns may have: caches hold no more."""
+
+
+def _widest(product: MatVec, vector: Params) -> int:
+    """The size of the largest array that a product makes on its way."""
+    program = jax.make_jaxpr(product)(vector)
+    return max((math.prod(out.aval.shape) for step in program.eqns for out in step.outvars), default=0)
+
+
 def hessian(objective: ValueFn, params: Params) -> Operator:
     r"""The Hessian :math:`\nabla^2 f(\theta)`.
 
-    Products are forward-over-reverse; the dense matrix is `jax.hessian` over the raveled parameters.
+    Products are forward-over-reverse; the dense matrix is `jax.hessian` over the raveled parameters. Where all
+    its columns at once would need large arrays they are taken one after another, in the memory of one.
 
     Args:
       objective: any twice differentiable function of params.
@@ -54,7 +65,10 @@ def hessian(objective: ValueFn, params: Params) -> Operator:
 
     def dense():
         vector, unravel = ravel_pytree(params)
-        return jax.hessian(lambda v: objective(unravel(v)))(vector)
+        if vector.size * _widest(product, params) <= _AT_ONCE:
+            return jax.hessian(lambda v: objective(unravel(v)))(vector)
+        identity = jnp.eye(vector.size, dtype=vector.dtype)
+        return jax.lax.map(lambda v: ravel_pytree(product(unravel(v)))[0], identity)
 
     return Operator(product, dense)
 

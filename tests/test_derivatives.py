@@ -92,6 +92,23 @@ def test_products_are_the_columns_of_the_dense_matrix(curvature, penalty):
     np.testing.assert_allclose(dense, dense.T, rtol=1e-11, atol=1e-13)
 
 
+def test_a_wide_hessian_is_laid_out_column_by_column(x64, monkeypatch):
+    def f(tree):
+        x = jnp.concatenate([tree["a"], tree["b"].ravel()])
+        return jnp.sum(jnp.tanh(jnp.linspace(0.0, 1.0, 50)[:, None] * x[None, :]).sum(1) ** 2)
+
+    params = {"a": jnp.array([0.3, -1.0]), "b": jnp.array([[0.5]])}
+
+    def program():
+        return str(jax.make_jaxpr(lambda tree: derivatives.hessian(f, tree).dense())(params))
+
+    expected, at_once = derivatives.hessian(f, params).dense(), program()
+    monkeypatch.setattr(derivatives, "_AT_ONCE", 3 * 150 - 1)
+    np.testing.assert_allclose(derivatives.hessian(f, params).dense(), expected, rtol=1e-12)
+    assert "[3,50,3]" in at_once
+    assert "[3,50,3]" not in program()
+
+
 def test_hessian_by_central_differences():
     objective, params = _objective("categorical", _penalty)
     flat, unravel = ravel_pytree(params)
