@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         plots,
         projections,
         regularizers,
+        report,
         search,
         sweeps,
     )
@@ -125,6 +126,7 @@ _LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
         "plots",
         "projections",
         "regularizers",
+        "report",
         "search",
         "sweeps",
     )

@@ -43,6 +43,7 @@ LAYERS = [
     {"sweeps", "analysis"},
     {"search"},
     {"bench", "plots"},
+    {"report"},
     {"cli"},
     {"__main__"},
 ]
@@ -51,7 +52,7 @@ LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 # Rooms whose files are equals: none imports another, but for the noun that all of them share. The
 # catalogue, which imports them all, is imported by none.
 EQUALS = {"optimizers": {"catalogue"}, "problems": {"catalogue"}}
-SHARED = {"gdjax.problems.datasets", "gdjax.problems.problem"}
+SHARED = {"gdjax.problems.convex", "gdjax.problems.datasets", "gdjax.problems.problem"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE_LINES = 330
@@ -198,7 +199,7 @@ def test_import_is_light():
     ours = set(python(f"import sys, gdjax; {names}").split())
     extra = ours - ground - set(sys.stdlib_module_names) - {"gdjax"}
     assert not extra, f"import gdjax pulls in {sorted(extra)}"
-    heavy = ["gdjax.sweeps", "gdjax.plots", "gdjax.bench", "gdjax.analysis", "gdjax.cli"]
+    heavy = ["gdjax.sweeps", "gdjax.plots", "gdjax.bench", "gdjax.analysis", "gdjax.report", "gdjax.cli"]
     loaded = python("import sys, gdjax; print(*sys.modules)").split()
     assert not [name for name in heavy if name in loaded]
 
@@ -210,7 +211,11 @@ def test_import_starts_no_device():
         python("import jax.numpy as jnp; jnp.zeros(())", JAX_PLATFORMS="nonexistent")
 
 
-LAZY = [name for name in ("sweeps", "analysis", "search", "bench", "plots", "cli") if f"gdjax.{name}" in MODULES]
+LAZY = [
+    name
+    for name in ("sweeps", "analysis", "search", "bench", "plots", "report", "cli")
+    if f"gdjax.{name}" in MODULES
+]
 
 
 @pytest.mark.parametrize("name", LAZY)
@@ -242,7 +247,17 @@ def public_names():
 
 def test_public_names_are_documented():
     """What users meet carries a reference or an executed example; everything public a docstring."""
-    rooms = ("derivatives", "linesearch", "objectives", "parts", "plots", "schedules", "search", "stopping", "sweeps")
+    rooms = (
+        "derivatives",
+        "linesearch",
+        "objectives",
+        "parts",
+        "plots",
+        "schedules",
+        "search",
+        "stopping",
+        "sweeps",
+    )
     met = {"gdjax", "gdjax.problems", *(f"gdjax.{room}" for room in rooms)}
     bare, unproved = [], []
     for module, name in public_names():

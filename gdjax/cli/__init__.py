@@ -1,4 +1,4 @@
-"""The command line: ``gdjax demo``, ``gdjax race``, ``gdjax sweep``, ``gdjax list``."""
+"""The command line: ``gdjax demo``, ``gdjax race``, ``gdjax sweep``, ``gdjax report``, ``gdjax list``."""
 
 import sys
 

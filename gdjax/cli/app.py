@@ -121,6 +121,32 @@ def sweep(
     command.run(file, command.Cluster(*cluster) if distributed else None)
 
 
+@app.command()
+def report(
+    store: Annotated[
+        Path, typer.Argument(help="The zarr store of a sweep, complete or not.", exists=True, file_okay=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    by: Annotated[
+        str, typer.Option(help="The variable that settings are judged by; less is better.")
+    ] = "value",
+    over: Annotated[
+        list[str] | None,
+        typer.Option(help="A dimension that medians are over; may be repeated. Default: seed."),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Of the page; else the store's name.")] = None,
+) -> None:
+    """Write one page of a sweep that needs no network: table, maps, curves, how to run it again.
+
+    [bold]Example[/bold]
+
+      gdjax report runs.zarr -o report.html
+    """
+    from gdjax.cli import report as command
+
+    command.run(store, out, by, over or ["seed"], title)
+
+
 class Kind(StrEnum):
     """What can be listed."""
 
