@@ -270,9 +270,11 @@ class Run:
             return self.result(fixed.through(self, state) if bare else fixed.careful(self, state))
         if self.draws_batches and self.objective.full is None:
             return self._until_done()[-1]
-        params, value, result = implicit.minimizer(
-            self._evaluator.full(), trees.strong(self.params), self._until_done
-        )
+        full, optimality = self._evaluator.full(), getattr(self.optimizer, "optimality", None)
+        if optimality is None:
+            params, value, result = implicit.minimizer(full, trees.strong(self.params), self._until_done)
+        else:  # a method that knows what holds at its answers: bounds, constraints
+            params, value, result = implicit.root(full, optimality, self._until_done)
         return result._replace(params=params, value=value)
 
     def _until_done(self):

@@ -24,7 +24,7 @@ from jax.flatten_util import ravel_pytree
 from gdjax import jaxprs, trees
 from gdjax.types import Params, Scalar, ValueFn
 
-__all__ = ["detached", "minimizer"]
+__all__ = ["detached", "minimizer", "root"]
 
 DENSE_UP_TO = 256
 """Below this many unknowns the Hessian is laid out and factored, above it conjugate gradients run."""
@@ -64,11 +64,76 @@ class _Program:
     """A function whose closed-over arrays have become its first argument."""
 
     def __init__(self, function: Callable, *arguments: Any):
-        program = jax.make_jaxpr(function)(*arguments)
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
         self.jaxpr, self.constants = program.jaxpr, program.consts
+        self.structure = jax.tree.structure(shape)
 
     def __call__(self, constants: Any, *arguments: Any) -> Any:
-        return jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(self.jaxpr, constants))(*jax.tree.leaves(arguments))[0]
+        found = jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(self.jaxpr, constants))(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(self.structure, found)
+
+
+def _solve(product: Callable, right: jax.Array) -> jax.Array:
+    """Solves A x = b for an A that is known by its products."""
+    if right.size <= DENSE_UP_TO:
+        return jnp.linalg.solve(jax.vmap(product)(jnp.eye(right.size, dtype=right.dtype)).T, right)
+    tolerance = 100 * float(jnp.finfo(right.dtype).eps)
+    return jax.scipy.sparse.linalg.gmres(product, right, tol=tolerance, restart=50)[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _attach_root(
+    program: _Program, constants: Any, unknowns: Any, value: Scalar, residual: Scalar, sound: Scalar
+) -> Any:
+    """``(params, value)`` as functions of what objective and conditions close over."""
+    return unknowns[0], value
+
+
+@_attach_root.defjvp
+def _attach_root_jvp(program, primals, tangents):
+    constants, unknowns, value, residual, sound = primals
+    flat, unravel = ravel_pytree(unknowns)
+
+    def at(c, z):
+        found, conditions = program(c, unravel(z))
+        return found, ravel_pytree(conditions)[0].astype(flat.dtype)
+
+    (_, conditions), (value_dot, mixed) = jax.jvp(lambda c: at(c, flat), (constants,), (tangents[0],))
+    allowed = 2 * (flat.size**0.5) * residual + jnp.finfo(value.dtype).tiny
+    met = jnp.sqrt(jnp.sum(jnp.square(conditions))) <= allowed
+
+    def product(v):
+        return jax.jvp(lambda z: at(constants, z)[1], (flat,), (v,))[1]
+
+    moved = -jax.lax.custom_linear_solve(product, mixed, _solve, _solve)
+    value_dot = value_dot + jax.jvp(lambda z: at(constants, z)[0], (flat,), (moved,))[1]
+
+    def flagged(tangent):
+        return tangent * jnp.where(sound & met, 1, jnp.nan).astype(tangent.dtype)
+
+    return (unknowns[0], value), jax.tree.map(flagged, (unravel(moved)[0], value_dot.astype(value.dtype)))
+
+
+def root(
+    value_fn: ValueFn, optimality: Callable[[ValueFn, Params, Any], Any], solve: Callable[[], Any]
+) -> tuple[Params, Scalar, Any]:
+    """As `minimizer`, for solutions that are roots of other conditions: at a bound or on a constraint.
+
+    Args:
+      value_fn: the objective.
+      optimality: ``(value_fn, params, state) -> (unknowns, conditions)`` with the params first among the unknowns
+        and ``conditions(unknowns)`` of the same size, zero at the solution. Which bounds and constraints hold
+        is read off the state.
+      solve: as `minimizer` takes it, with ``rest.state`` the method's state.
+
+    Returns:
+      ``params``, ``value`` and ``rest``, as `minimizer` does.
+    """
+    params, value, residual, sound, rest = detached(solve)
+    unknowns, conditions = optimality(value_fn, params, rest.state)
+    program = _Program(lambda z: (value_fn(z[0]), conditions(z)), unknowns)
+    params, value = _attach_root(program, program.constants, unknowns, value, residual, sound)
+    return params, value, rest
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

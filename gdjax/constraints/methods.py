@@ -10,7 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from gdjax import checks
-from gdjax.constraints.merit import Merit, Point, around
+from gdjax.constraints.merit import Merit, Point
+from gdjax.constraints.rounds import around
 from gdjax.optimizers.trust_region import trust_region
 from gdjax.types import Transformation
 
@@ -40,6 +41,17 @@ def _lagrangian_renew(weights, shift, rho, enough):
     return weights, jnp.where(enough, rho, _GROWTH * rho)
 
 
+def _balanced(rho, value, c):
+    """The penalty times a value over a square of violations, within reason: the two terms in balance."""
+    violation = 0.5 * (_square(c.equality) + _square(jnp.maximum(0, c.inequality)))
+    return rho * jnp.clip(jnp.maximum(1, jnp.abs(value)) / jnp.maximum(1, violation), 0.1, 1e4)
+
+
+def _as_given(rho, value, c):
+    del value, c
+    return rho
+
+
 def augmented_lagrangian(
     inner: Transformation | None = None,
     *,
@@ -67,7 +79,8 @@ def augmented_lagrangian(
         stationarity by its residual.
       equality: :math:`h`, ``params -> array`` or pytree of arrays.
       inequality: :math:`g`, likewise; :math:`g \le 0` is asked for.
-      penalty: the first :math:`\rho`, positive.
+      penalty: the first :math:`\rho`, positive, in units of :math:`\max(1, |f|)` over :math:`\max(1,` half the
+        squared violation) at the start.
 
     Returns:
       A transformation that keeps an `Answer`: its value is that of the objective alone, its residual that of the
@@ -92,7 +105,7 @@ def augmented_lagrangian(
       ([-1.0, -1.0], 0.5)
     """
     checks.concrete("augmented_lagrangian", above=0, penalty=penalty)
-    merit = Merit(_lagrangian_value, _lagrangian_weights, _lagrangian_renew)
+    merit = Merit(_lagrangian_value, _lagrangian_weights, _lagrangian_renew, _balanced)
     return around(merit, trust_region() if inner is None else inner, equality, inequality, penalty)
 
 
@@ -143,7 +156,7 @@ def quadratic_penalty(
       [1.0, 1.0]
     """
     checks.concrete("quadratic_penalty", above=0, penalty=penalty)
-    merit = Merit(_penalty_value, _penalty_weights, _always_grow)
+    merit = Merit(_penalty_value, _penalty_weights, _always_grow, _as_given)
     return around(merit, trust_region() if inner is None else inner, equality, inequality, penalty)
 
 
@@ -196,5 +209,5 @@ def log_barrier(
       [1.0, 1.0]
     """
     checks.concrete("log_barrier", above=0, barrier=barrier)
-    merit = Merit(_barrier_value, _barrier_weights, _always_grow, True)
+    merit = Merit(_barrier_value, _barrier_weights, _always_grow, _as_given, True)
     return around(merit, trust_region() if inner is None else inner, None, inequality, 1 / barrier)

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from gdjax import checks, trees
 from gdjax.linalg import boxes
 from gdjax.linalg.boxes import Pairs
-from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, strong_wolfe
+from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, strong_wolfe
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
 __all__ = ["BoundedState", "lbfgsb"]
@@ -74,6 +74,7 @@ class _Trial(NamedTuple):
     give_up: Scalar
     fresh: Scalar
     noise: Scalar
+    along: Scalar
     bracket: Bracket
 
 
@@ -147,7 +148,7 @@ def _judge(search, state: BoundedState, box: _Box, params, value, grad) -> _Tria
     decision, bracket = search.update(state.bracket, Point(along, value, slope), noise, longest)
     accept = fresh | (decision == ACCEPT)
     give_up = ~accept & (decision == GIVE_UP)
-    return _Trial(x, s, accept, give_up, fresh, noise, bracket)
+    return _Trial(x, s, accept, give_up, fresh, noise, along, bracket)
 
 
 def _aim(search, state, box, trial, here, value, grad, forgotten):
@@ -168,7 +169,9 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
         down = boxes.projected(here, grad / unit, box.lower, box.upper)
         p = jnp.where(bad, down, p)
         slope = jnp.where(bad, jnp.sum(grad * down), slope).astype(wide)
-        first = jnp.minimum(jnp.ones_like(slope), _reach(box, here, p).astype(wide))
+        carried = carried_gain(trial.along, state.bracket.origin.slope, slope)
+        unknown = (bad | ~(pairs.scale > 0)) & ~trial.give_up
+        first = jnp.minimum(jnp.where(unknown, carried, 1), _reach(box, here, p).astype(wide))
         bracket = search.init(value, slope, first)._replace(trials=-bad.astype(jnp.int32))
         return p, trees.keep_types(bracket, trial.bracket), pairs
 
@@ -225,6 +228,26 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     )
     moves = jax.tree.map(boxes.stay_inside, params, back(target), *box.trees)
     return moves, trees.keep_types(new, state)
+
+
+class _Bounded(optax.GradientTransformationExtraArgs):
+    """The transformation, and what holds at its answers: where no wall does, the gradient is zero."""
+
+    def optimality(self, value_fn: Any, params: Params, state: BoundedState) -> Any:
+        """The conditions that `gdjax.implicit.root` differentiates."""
+        update: Any = self.update
+        box = _box(tuple(update.args[0][2:]), params)
+        x, grad = _flat(params)[0], state.grad
+        held = box.lower == box.upper
+        low = jax.lax.stop_gradient((x <= box.lower) & ((grad > 0) | held))
+        high = jax.lax.stop_gradient((x >= box.upper) & (grad < 0) & ~held)
+
+        def conditions(unknowns):
+            point, slope = _flat(unknowns[0])[0], _flat(jax.grad(value_fn)(unknowns[0]))[0]
+            walls = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
+            return (jnp.where(low | high, point - walls, slope),)
+
+        return (params,), conditions
 
 
 class _Memory(NamedTuple):
@@ -291,4 +314,4 @@ def lbfgsb(
     _ordered(lower, upper)
     search = strong_wolfe() if search is None else search
     parts = (Partial(_Memory(int(memory))), search, lower, upper)
-    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))
+    return _Bounded(Partial(_init, parts), Partial(_update, parts))
