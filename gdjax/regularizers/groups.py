@@ -43,7 +43,7 @@ def _sliced_prox(axes, weight, params, step):
 def _labelled(groups, weight, params):
     """``(x, back, labels, weights, norms, sizes)``: entries by position, groups by label, -1 for no group."""
     x, back = flat(params)
-    labels = jnp.concatenate([jnp.ravel(label) for label in jax.tree.leaves(groups)])
+    labels = jnp.concatenate([jnp.ravel(jnp.asarray(label, jnp.int32)) for label in jax.tree.leaves(groups)])
     if labels.size != x.size:
         raise ValueError(f"group_lasso: groups has {labels.size} labels for {x.size} parameters")
     labels = jnp.where(labels < 0, x.size, labels)
