@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from gdjax.optimizers import (
     adaptive,
     barzilai_borwein,
+    bounded,
     conjugate,
     cubic,
     first_order,
@@ -64,6 +65,7 @@ CATALOGUE: dict[str, Entry] = {
     "bfgs": Entry(quasi_newton.bfgs, {}),
     "dfp": Entry(quasi_newton.dfp, {}),
     "lbfgs": Entry(limited_memory.lbfgs, {}),
+    "lbfgsb": Entry(bounded.lbfgsb, {}),
     "barzilai_borwein": Entry(barzilai_borwein.barzilai_borwein, {}),
     "nonlinear_cg": Entry(conjugate.nonlinear_cg, {}),
     "proximal_gradient": Entry(
