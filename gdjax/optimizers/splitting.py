@@ -266,8 +266,7 @@ def _update(parts, updates, state, params: Any = None, *, value: Any = None, **e
         due = jnp.asarray(True)
     else:
         target, (total, residual), carried, due = _at_x(parts, updates, state, params, value, extra)
-    x, back = flat(params)
-    sound = jnp.all(jnp.isfinite(target)) & jnp.all(jnp.isfinite(carried[1]))
+    (x, back), sound = flat(params), jnp.all(jnp.isfinite(target)) & jnp.all(jnp.isfinite(carried[1]))
     good = (jnp.isfinite(value) & jnp.isfinite(residual)) | (state.count == 0)
     status = jnp.where(sound & good, Status.RUNNING, Status.NONFINITE).astype(jnp.int8)
     residual = jnp.where(jnp.isnan(residual), jnp.inf, residual)
