@@ -106,15 +106,14 @@ def _table(about: Subject, lines: int) -> str:
         f'<button type="button">{_words(name)}</button></th>'
         for name, kind in heads
     )
-    rows = []
+    rows, failed = [], found.failed
     for i in range(len(settings.low)):
         cells = [_cell(i + 1, str(i + 1))]
         cells += [_cell(values[i], word(values[i])) for values in settings.coordinates.values()]
         cells.append(_cell(found.medians[i], _number(found.medians[i])))
         if about.over:
             cells += [_cell(bound[i], _number(bound[i])) for bound in (settings.low, settings.high)]
-        share = found.failed[i]
-        cells += [_cell(share, "-" if math.isnan(share) else f"{share:.0%}")]
+        cells += [_cell(failed[i], "-" if math.isnan(failed[i]) else f"{failed[i]:.0%}")]
         cells += [_cell(found.counts[i], str(found.counts[i]))]
         line = f' data-line="{i}"' if i < lines else ""
         rows.append(f"<tr{line}>{''.join(cells)}</tr>")

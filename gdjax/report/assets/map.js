@@ -27,6 +27,9 @@ function describe(view, column, row) {
   return `${where.join(", ")}\n${value}\n${ends.join(", ")}`;
 }
 
+/* Parts of a range are labelled by where they begin. */
+const ticksOf = (feature) => feature.labels.map((label) => (feature.ordered ? label.split(" to ")[0] : label));
+
 function view() {
   return {
     x: Number($("map-x").value), y: Number($("map-y").value),
@@ -47,9 +50,9 @@ function drawMap(keep) {
   const logarithmic = positive && box.checked;
   const to = scale(low, high, logarithmic, 0, 1);
 
-  const width = Math.max(svg.clientWidth, 280), left = Math.min(12 + 7 * Math.max(...y.labels.map((label) => label.length)), 0.34 * width, 150) + 18;
-  const size = Math.min(Math.max((width - left - 12) / columns, 3), 60), tall = Math.min(Math.max(size, 9), 34);
-  const bottom = 4 + tall * count, height = bottom + 92;
+  const width = Math.max(svg.clientWidth, 280), left = Math.min(12 + 7 * Math.max(...ticksOf(y).map((label) => label.length)), 0.34 * width, 150) + 6;
+  const size = Math.min(Math.max((width - left - 12) / columns, 3), 60), tall = Math.min(Math.max(size, count > 24 ? 11 : 18), 34);
+  const head = 22, bottom = head + tall * count, height = bottom + 92;
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.style.height = height + "px";
@@ -57,7 +60,7 @@ function drawMap(keep) {
   const pattern = shape(shape(svg, "defs", {}), "pattern", { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
   shape(pattern, "rect", { width: 6, height: 6, class: "lost" });
   shape(pattern, "line", { x1: 0, y1: 0, x2: 0, y2: 6, class: "hatch" });
-  const top = (row) => 4 + tall * (upwards ? count - 1 - row : row);
+  const top = (row) => head + tall * (upwards ? count - 1 - row : row);
   for (const cell of found) {
     if (!cell.total) continue;
     const fill = cell.lost ? "url(#hatch)" : cell.value === null ? "none" : colour(numbers.length > 1 ? to(cell.value) : 0.5);
@@ -69,18 +72,19 @@ function drawMap(keep) {
       shape(svg, "path", { d, class: "cross" });
     }
   }
-  const widest = Math.max(...x.labels.map((label) => Math.min(label.length, 14))) * 7 + 8;
+  const across = ticksOf(x), upward = ticksOf(y);
+  const widest = Math.max(...across.map((label) => Math.min(label.length, 14))) * 7 + 8;
   const every = Math.max(1, Math.ceil(widest / size)), each = Math.max(1, Math.ceil(13 / tall));
-  x.labels.forEach((label, i) => {
+  across.forEach((label, i) => {
     if (i % every === 0) shape(svg, "text", { x: left + size * (i + 0.5), y: bottom + 16, "text-anchor": "middle" }, shorten(label, 14));
   });
-  y.labels.forEach((label, i) => {
-    if (i % each === 0) shape(svg, "text", { x: left - 6, y: top(i) + tall / 2 + 4, "text-anchor": "end" }, shorten(label, Math.floor((left - 24) / 6.4)));
+  upward.forEach((label, i) => {
+    if (i % each === 0) shape(svg, "text", { x: left - 6, y: top(i) + tall / 2 + 4, "text-anchor": "end" }, shorten(label, Math.floor((left - 10) / 6.4)));
   });
   shape(svg, "text", { x: left + (size * columns) / 2, y: bottom + 34, "text-anchor": "middle" }, words(x.name));
-  const middle = 4 + (tall * count) / 2;
-  shape(svg, "text", { x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, shorten(words(y.name), 24));
-  drawKey(svg, { left, top: bottom + 50, width: Math.min(260, width - left - 90), low, high, logarithmic, any: numbers.length, lost: found.some((cell) => cell.lost), some: found.some((cell) => cell.failed && !cell.lost) });
+  shape(svg, "text", { x: 2, y: 13 }, `${shorten(words(y.name), 40)}${upwards ? " ↑" : ""}`);
+  const start = width < 560 ? 4 : left;
+  drawKey(svg, { left: start, top: bottom + 50, width: Math.min(260, width - start - 84), low, high, logarithmic, any: numbers.length, lost: found.some((cell) => cell.lost), some: found.some((cell) => cell.failed && !cell.lost) });
   map.layout = { left, size, height: tall, columns, count, top, width };
   map.frame = shape(svg, "rect", { class: "mark", visibility: "hidden" });
   map.inner = shape(svg, "rect", { class: "mark-in", visibility: "hidden" });
@@ -94,7 +98,8 @@ function drawKey(svg, key) {
     for (let i = 0; i < parts; i++)
       shape(svg, "rect", { x: key.left + (key.width * i) / parts, y: key.top, width: key.width / parts + 0.5, height: 10, fill: colour((i + 0.5) / parts) });
     shape(svg, "text", { x: key.left, y: key.top + 24 }, shown(key.low));
-    shape(svg, "text", { x: key.left + key.width, y: key.top + 24, "text-anchor": "end" }, shown(key.high) + (key.logarithmic ? " (logarithmic)" : ""));
+    shape(svg, "text", { x: key.left + key.width, y: key.top + 24, "text-anchor": "end" }, shown(key.high));
+    if (key.logarithmic) shape(svg, "text", { x: key.left + key.width + 8, y: key.top + 10 }, "logarithmic");
   }
   const text = [key.lost ? "hatched: half or more failed" : "", key.some ? "×: some failed" : ""].filter(Boolean).join("; ");
   shape(svg, "text", { x: key.left, y: key.top + 39 }, text);
