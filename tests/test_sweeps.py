@@ -201,7 +201,7 @@ def test_runs_that_stop_early():
 def whole(trial, values):
     """A trial of a rate and a seed over both axes."""
     point = [jax.ShapeDtypeStruct((), value.dtype) for value in values]
-    return programs.mapped(tracing.traced(trial, point, False, False), values)
+    return programs.mapped(tracing.traced(trial, point, False, lambda run: False), values)
 
 
 def main_loop(jaxpr):

@@ -19,40 +19,47 @@ from gdjax import trees
 from gdjax.bench.ours import construct
 from gdjax.bench.report import table
 
-__all__ = ["main"]
+__all__ = ["STEPS", "TOLERANCE", "main", "optax_lbfgs", "rosenbrock", "starts"]
 
-_TOLERANCE = 1e-6
-_STEPS = 5000
+TOLERANCE = 1e-6
+STEPS = 5000
 
 
-def _value(x: jax.Array) -> jax.Array:
+def rosenbrock(x: jax.Array) -> jax.Array:
+    """Rosenbrock's function."""
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
+def starts(runs: int) -> jax.Array:
+    """So many points, uniform in the window."""
+    return jnp.asarray(np.random.default_rng(3).uniform(-2, 2, (runs, 20)))
+
+
 def _ours(name: str) -> Callable[[jax.Array], jax.Array]:
-    stop = gdjax.stopping.residual_below(_TOLERANCE, scale=1.0)
+    stop = gdjax.stopping.residual_below(TOLERANCE, scale=1.0)
 
     def one(x):
-        return gdjax.minimize(_value, x, construct(name), stop=stop, max_steps=_STEPS).params
+        return gdjax.minimize(rosenbrock, x, construct(name), stop=stop, max_steps=STEPS).params
 
     return jax.jit(jax.vmap(one))
 
 
-def _optax() -> Callable[[jax.Array], jax.Array]:
+def optax_lbfgs() -> Callable[[jax.Array], jax.Array]:
+    """L-BFGS of optax under one ``vmap``."""
     import optax
 
     optimizer = optax.lbfgs()
-    both = optax.value_and_grad_from_state(_value)
+    both = optax.value_and_grad_from_state(rosenbrock)
 
     def body(carry):
         x, state, count = carry
         value, grad = both(x, state=state)
-        updates, state = optimizer.update(grad, state, x, value=value, grad=grad, value_fn=_value)
+        updates, state = optimizer.update(grad, state, x, value=value, grad=grad, value_fn=rosenbrock)
         return trees.keep_types((optax.apply_updates(x, updates), state, count + 1), carry)
 
     def going(carry):
         slope = jnp.linalg.norm(optax.tree.get(carry[1], "grad"))
-        return (carry[2] == 0) | ((slope > _TOLERANCE) & (carry[2] < _STEPS))
+        return (carry[2] == 0) | ((slope > TOLERANCE) & (carry[2] < STEPS))
 
     def one(x):
         carry = trees.strong((x, optimizer.init(x), jnp.int32(0)))
@@ -67,7 +74,7 @@ def _optimistix() -> Callable[[jax.Array], jax.Array]:
     solver = optimistix.BFGS(rtol=1e-10, atol=1e-10)
 
     def one(x):
-        found = optimistix.minimise(lambda y, _: _value(y), solver, x, max_steps=_STEPS, throw=False)
+        found = optimistix.minimise(lambda y, _: rosenbrock(y), solver, x, max_steps=STEPS, throw=False)
         return found.value
 
     return jax.jit(jax.vmap(one))
@@ -76,7 +83,7 @@ def _optimistix() -> Callable[[jax.Array], jax.Array]:
 def _jaxopt() -> Callable[[jax.Array], jax.Array]:
     import jaxopt
 
-    solver = jaxopt.LBFGS(_value, tol=_TOLERANCE, maxiter=_STEPS)
+    solver = jaxopt.LBFGS(rosenbrock, tol=TOLERANCE, maxiter=STEPS)
     return jax.jit(jax.vmap(lambda x: solver.run(x).params))
 
 
@@ -84,8 +91,8 @@ def _scipy(method: str) -> Callable[[jax.Array], jax.Array]:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads that spin would count as CPU seconds
     from scipy import optimize
 
-    both = jax.jit(jax.value_and_grad(_value))
-    options = {"gtol": _TOLERANCE / 4, "maxiter": _STEPS} | ({"ftol": 0.0} if method == "L-BFGS-B" else {})
+    both = jax.jit(jax.value_and_grad(rosenbrock))
+    options = {"gtol": TOLERANCE / 4, "maxiter": STEPS} | ({"ftol": 0.0} if method == "L-BFGS-B" else {})
 
     def both_at(x):
         value, grad = both(x)
@@ -102,7 +109,7 @@ def _scipy(method: str) -> Callable[[jax.Array], jax.Array]:
 
 
 _PEERS = {
-    "optax.lbfgs vmap": (_optax, 1.0),
+    "optax.lbfgs vmap": (optax_lbfgs, 1.0),
     "jaxopt.LBFGS vmap": (_jaxopt, 1.0),
     "optimistix.BFGS vmap": (_optimistix, 1.0),
     "scipy BFGS loop": (lambda: _scipy("BFGS"), 1 / 16),
@@ -124,15 +131,15 @@ def measure(ours: Sequence[str], runs: int, repeats: int, peers: bool = True) ->
       A dictionary a way: name, runs_per_second, compile_seconds, converged (share with a gradient of
       1.1e-6 at most, computed anew).
     """
-    starts = jnp.asarray(np.random.default_rng(3).uniform(-2, 2, (runs, 20)))
-    ways = {f"gdjax {name} vmap": (_ours(name), starts) for name in ours}
+    points = starts(runs)
+    ways = {f"gdjax {name} vmap": (_ours(name), points) for name in ours}
     for name, (build, share) in (_PEERS if peers else {}).items():
-        ways[name] = (build(), starts[: max(int(runs * share), 1)])
+        ways[name] = (build(), points[: max(int(runs * share), 1)])
     rows = []
     for name, (function, own) in ways.items():
         first, answers = _seconds(function, own)
-        slopes = jnp.linalg.norm(jax.vmap(jax.grad(_value))(answers), axis=1)
-        rows.append({"name": name, "first": first, "converged": float(jnp.mean(slopes <= 1.1 * _TOLERANCE))})
+        slopes = jnp.linalg.norm(jax.vmap(jax.grad(rosenbrock))(answers), axis=1)
+        rows.append({"name": name, "first": first, "converged": float(jnp.mean(slopes <= 1.1 * TOLERANCE))})
     seconds = {name: [] for name in ways}
     for _ in range(repeats):
         for name, (function, own) in ways.items():

@@ -1,14 +1,16 @@
 """The loop over boxes: one compiled program, one box after the other, smaller ones where memory ends."""
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from gdjax.sweeps.meshes import devices_of, padded
 from gdjax.sweeps.plan import Box, Plan, budget, halved, lengths, pieces
-from gdjax.sweeps.programs import Program, compiled
+from gdjax.sweeps.programs import How, Program, compiled
 
 __all__ = ["Engine", "described"]
 
@@ -32,7 +34,9 @@ class Engine:
     def __init__(self, trial: Any, fixed: dict[str, Any], plan: Plan, params: bool, lanes: Any):
         self.plan, self.tiles = plan, plan.tiles
         self.seconds, self.ticks = 0.0, 0
-        self._arguments = trial, fixed, params, lanes
+        self._sample: tuple[Box, dict[str, np.ndarray]] | None = None
+        self._trial = trial, fixed, plan.names
+        self._how = How(params, lanes, plan.mesh)
         self._compile()
         while plan.auto and self.program.nbytes > budget() and math.prod(self.tiles) > 1:
             runs = math.prod(self.tiles)
@@ -40,11 +44,14 @@ class Engine:
             self.tiles = plan.tiles
             self._compile()
 
+    @property
+    def _shape(self) -> list[int]:
+        """The leading axes of the program's inputs."""
+        return padded(self.tiles, self.plan.mesh)
+
     def _compile(self) -> None:
-        trial, fixed, params, lanes = self._arguments
-        values = self.plan.abstract(self.tiles)
         try:
-            self.program, seconds = compiled(trial, fixed, self.plan.names, values, params, lanes)
+            self.program, seconds = compiled(*self._trial, self.plan.abstract(self._shape), self._how)
         except jax.errors.JaxRuntimeError as error:
             self._shrink(error)
         else:
@@ -56,6 +63,13 @@ class Engine:
             raise error
         self.tiles = halved(self.tiles)
         self._compile()
+
+    def sample(self, box: Box) -> float:
+        """Seconds that a box takes. Its results are kept for when its turn comes."""
+        self.plan.inputs(box, self._shape)  # what is compiled here is not to be measured
+        begin = time.perf_counter()
+        self._sample = box, self._box(box)
+        return time.perf_counter() - begin
 
     def finished(self, boxes: Iterable[Box]) -> Iterator[tuple[Box, dict[str, np.ndarray]]]:
         """Runs boxes; yields each with its results, whose leading shape is the box's."""
@@ -71,8 +85,14 @@ class Engine:
             if len(finer) > 1:
                 waiting.extend(reversed(finer))
                 continue
+            if self._sample is not None and self._sample[0] == part:
+                (_, found), self._sample = self._sample, None
+                if part == box:
+                    return found
+                _put(whole, found, box, part)
+                continue
             try:
-                found, ticks = self.program.run(self.plan.inputs(part, self.tiles), lengths(part))
+                found, ticks = self.program.run(self.plan.inputs(part, self._shape), lengths(part))
             except jax.errors.JaxRuntimeError as error:
                 self._shrink(error)
                 waiting.append(part)
@@ -97,13 +117,14 @@ def described(engines: list[Engine]) -> dict[str, Any]:
     """How the runs of a sweep were made, for its attributes.
 
     ``engine`` is grid, lanes, or both where the static choices differ; ``lanes`` the most runs at a time
-    in lanes and ``ticks`` the steps that all lanes took together, 0 without lanes.
+    in lanes, on each device, and ``ticks`` the steps that all lanes took together, 0 without lanes.
     """
     lanes = [engine.program.lanes for engine in engines]
     return {
         "engine": ", ".join(sorted({"grid" if each is None else "lanes" for each in lanes})),
         "chunk": min(math.prod(engine.tiles) for engine in engines),
         "lanes": max(0 if each is None else each.count for each in lanes),
+        "devices": devices_of(engines[0].plan.mesh),
         "ticks": sum(engine.ticks for engine in engines),
         "programs": len(engines),
         "compile_seconds": sum(engine.seconds for engine in engines),

@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray
+from jax.sharding import Mesh
 
 from gdjax.sweeps.axes import Axis, as_axes
 from gdjax.sweeps.dataset import assemble, attributes
 from gdjax.sweeps.engine import Engine, described
 from gdjax.sweeps.lanes import Lanes, as_lanes
+from gdjax.sweeps.meshes import as_mesh
 from gdjax.sweeps.plan import Box, Plan, lengths
 from gdjax.sweeps.progress import Bar, advancing
 from gdjax.sweeps.store import local
@@ -73,6 +75,7 @@ def sweep(
     *,
     chunk: int | Literal["auto"] = "auto",
     lanes: int | Lanes | Literal["auto"] | None = "auto",
+    mesh: Mesh | Literal["all"] | None = None,
     store: str | os.PathLike[str] | None = None,
     part: tuple[int, int] | None = None,
     watch: Watch | None = None,
@@ -95,6 +98,7 @@ def sweep(
         progress bar moves between them. ``"auto"`` takes all runs that fit a quarter of the memory.
       lanes: how many runs that stop early are made at a time, or a `gdjax.sweeps.Lanes`; ``"auto"`` chooses by
         the size of a run. None makes all runs of a chunk under one ``vmap``: each waits for the slowest.
+      mesh: devices that share the runs of each chunk: ``"all"`` of this process, or a mesh, whatever its shape.
       store: the path of a folder, to which each chunk is written when it is done, as zarr. The same call
         after an interruption runs what is missing, and on a complete store nothing. A store fixes its
         chunks; with ``chunk="auto"`` they take about two seconds each.
@@ -129,7 +133,7 @@ def sweep(
     begin = time.perf_counter()
     checked = as_axes(trial, axes)
     fixed = [axis for axis in checked if axis.choices is not None]
-    plan = Plan([axis for axis in checked if axis.choices is None], chunk)
+    plan = Plan([axis for axis in checked if axis.choices is None], chunk, as_mesh(mesh))
     chosen = itertools.product(*(axis.choices or () for axis in fixed))
     choices = [{axis.name: value for axis, value in zip(fixed, values, strict=True)} for values in chosen]
     work = Work(trial, checked, choices, plan, as_lanes(lanes), params)

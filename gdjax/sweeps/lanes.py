@@ -1,11 +1,4 @@
-"""Lanes with refill: runs that stop by themselves, a fixed number at a time, inside one compiled loop.
-
-A tick is one step of every lane. A lane whose run has ended writes what it came to, and takes the next
-run from the queue, on the device: no run waits for the slowest of its batch, and nothing waits for
-the host. A fresh lane evaluates nothing before its first tick.
-
-What depends on no axis (data, the functions' constants) is kept once for all lanes.
-"""
+"""How many runs that stop by themselves are made at a time, and what each of them keeps."""
 
 import math
 from collections.abc import Callable
@@ -13,16 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from gdjax.driver import Run
-from gdjax.sweeps.pruning import Halving, Rungs, blank, levels, lost, noted
+from gdjax.sweeps.pruning import Halving
 from gdjax.sweeps.sharing import depends
 from gdjax.sweeps.tracing import Loop, Traced
-from gdjax.types import Status
 
-__all__ = ["Lanes", "apart", "as_lanes", "chosen", "queue"]
+__all__ = ["Lanes", "Leaves", "Programs", "apart", "as_lanes", "chosen"]
 
 Leaves = list[Any]
 
@@ -31,9 +22,6 @@ CACHE = 2**19
 
 TURNS = 8
 """The least number of runs for each lane to take, so that few wait for the last."""
-
-BLOCK = 2**16
-"""Bytes of lanes that are filled at a time."""
 
 
 class Lanes(NamedTuple):
@@ -82,17 +70,30 @@ def _as_halving(prune: Any) -> Halving | None:
     return Halving(int(prune.first), int(prune.factor))
 
 
-class _Programs:
+def apart(lanes: Any) -> Callable[[Run], bool]:
+    """Which runs go through lanes: those that may end early, or all where some are pruned."""
+    if isinstance(lanes, Lanes) and lanes.prune is not None:
+        return lambda run: True
+    return lambda run: lanes is not None and run.stop is not None
+
+
+class Programs:
     """The programs of a run, with the constants that all runs share apart from those of each run.
 
     Attributes:
       own: which arrays of the start each lane keeps: its state, and the constants that depend on an axis.
+      nbytes: what a lane keeps.
     """
 
-    def __init__(self, traced: Traced, loop: Loop, owners: list[int], sizes: list[int]):
-        self.traced, self.loop = traced, loop
+    loop: Loop
+
+    def __init__(self, traced: Traced, owners: list[int], sizes: list[int]):
+        assert traced.loop is not None
+        self.traced, self.loop = traced, traced.loop
         varying = depends(traced.program, owners, sizes)
-        self.own = [i < loop.states or varies for i, varies in enumerate(varying)]
+        self.own = [i < self.loop.states or varies for i, varies in enumerate(varying)]
+        kept = self.split(list(traced.program.out_avals), True)
+        self.nbytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in kept)
 
     def start(self, point: Leaves) -> Leaves:
         return _call(self.traced.program, jax.tree.leaves(point))
@@ -126,170 +127,15 @@ def _call(program: ClosedJaxpr, arguments: Leaves) -> Leaves:
     ]
 
 
-class _Queue(NamedTuple):
-    """The loop's state.
-
-    Attributes:
-      own: what each lane keeps, leading axis lanes.
-      row: the run that each lane is at; the number of rows for a lane without one.
-      ended: whether a lane is to be emptied and filled.
-      next: the first run that no lane has taken.
-      total: how many there are.
-      results: the outputs, a row a run.
-      ticks: made so far.
-      rungs: what successive halving has noted, or None.
-    """
-
-    own: Leaves
-    row: jax.Array
-    ended: jax.Array
-    next: jax.Array
-    total: jax.Array
-    results: dict[str, Any]
-    ticks: jax.Array
-    rungs: Rungs | None
-
-
-def queue(traced: Traced, owners: list[int], sizes: list[int], lanes: Lanes) -> Callable[..., Any]:
-    """All runs of a box as one function.
-
-    Returns:
-      ``(lengths, *values) -> (outputs, ticks)``: ``values`` have the leading axes ``sizes``, of which the
-      first ``lengths`` are run; outputs have a row for each of these runs, in order.
-    """
-    assert traced.loop is not None
-    programs, rows = _Programs(traced, traced.loop, owners, sizes), math.prod(sizes)
-    block = max(1, min(64, lanes.count, BLOCK // _bytes(traced, owners, sizes)))
-
-    def through(lengths, *values):
-        def start(run):
-            return programs.start(_point(run, lengths, values))
-
-        count = jnp.prod(lengths, dtype=jnp.int32)
-        first = start(jnp.int32(0))
-        shared = programs.split(first, False)
-        results = jax.eval_shape(lambda: programs.finish(programs.split(first, True), shared))
-
-        def live(q):
-            return (q.next < count) | jnp.any(q.row < rows)
-
-        def refill(q):
-            return _refill(programs, start, shared, block, q)
-
-        def tick(q, _=None):
-            own, done = jax.vmap(lambda own: programs.step(own, shared))(q.own)
-            return q._replace(own=own, ended=done & (q.row < rows), ticks=q.ticks + 1), None
-
-        def turn(q):
-            q = lax.while_loop(lambda q: jnp.any(q.ended), refill, q)
-            q = tick(q)[0] if lanes.ticks == 1 else lax.scan(tick, q, length=lanes.ticks)[0]
-            return q if q.rungs is None else _prune(programs, lanes.prune, rows, shared, q)
-
-        empty = _Queue(
-            own=[jnp.broadcast_to(leaf, (lanes.count, *leaf.shape)) for leaf in programs.split(first, True)],
-            row=jnp.full(lanes.count, rows, jnp.int32),
-            ended=jnp.ones(lanes.count, bool),
-            next=jnp.int32(0),
-            total=count,
-            results=jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), results),
-            ticks=jnp.int32(0),
-            rungs=_rungs(lanes, programs.loop, rows, results),
-        )
-        q = lax.while_loop(live, turn, empty)
-        return q.results, q.ticks
-
-    return through
-
-
-def _point(run: Any, lengths: Any, values: Any) -> Leaves:
-    """The values of the axes at a run."""
-    point = []
-    for i in reversed(range(len(values))):
-        run, index = run // lengths[i], run % lengths[i]
-        point.insert(0, jax.tree.map(lambda leaf, index=index: leaf[index], values[i]))
-    return point
-
-
-def _refill(
-    programs: _Programs, start: Callable[..., Leaves], shared: Leaves, block: int, q: _Queue
-) -> _Queue:
-    """Writes what the first lanes that are done came to, at most ``block``, and gives them the next runs."""
-    count, rows = q.ended.shape[0], jax.tree.leaves(q.results)[0].shape[0]
-    order = jnp.cumsum(q.ended, dtype=jnp.int32) - 1
-    place = jnp.where(q.ended, order, block)
-    which = jnp.full(block, count, jnp.int32).at[place].set(jnp.arange(count, dtype=jnp.int32), mode="drop")
-
-    def put(old, new, at):
-        return old.at[at].set(new, mode="drop")
-
-    taken = q.next + jnp.arange(block, dtype=jnp.int32)
-    found = jax.vmap(lambda own: programs.finish(own, shared))([leaf[which] for leaf in q.own])
-    fresh = jax.vmap(lambda run: programs.split(start(run), True))(jnp.minimum(taken, q.total - 1))
-    row = jnp.where(which < count, q.row[which], rows)
-    return q._replace(
-        own=[put(old, new, which) for old, new in zip(q.own, fresh, strict=True)],
-        row=put(q.row, jnp.where(taken < q.total, taken, rows), which),
-        ended=put(q.ended, False, which),
-        next=q.next + jnp.sum(which < count, dtype=jnp.int32),
-        results=jax.tree.map(lambda old, new: put(old, new, row), q.results, found),
-        rungs=None if q.rungs is None else q.rungs._replace(climbed=put(q.rungs.climbed, 0, which)),
-    )
-
-
-def _rungs(lanes: Lanes, loop: Loop, rows: int, results: dict[str, Any]) -> Rungs | None:
-    rungs = [] if lanes.prune is None else levels(lanes.prune, loop.max_steps)
-    return blank(len(rungs), lanes.count, rows, results["value"].dtype) if rungs else None
-
-
-def _prune(programs: _Programs, halving: Any, rows: int, shared: Leaves, q: _Queue) -> _Queue:
-    """Judges the lanes that have come to a rung; their values are taken one after the other: that is seldom."""
-    loop = programs.loop
-    steps = jnp.asarray(levels(halving, loop.max_steps), jnp.int32)
-
-    def due(q):
-        rung = steps.at[q.rungs.climbed].get(mode="fill", fill_value=jnp.iinfo(jnp.int32).max)
-        return (q.own[loop.count] > rung) & ~q.ended & (q.row < rows)
-
-    def note(q):
-        lane = jnp.argmax(due(q))
-        value = programs.finish([leaf[lane] for leaf in q.own], shared)["value"]
-        return q._replace(rungs=noted(q.rungs, lane, q.row[lane], value))
-
-    def judge(q):
-        before = q.rungs.climbed
-        q = lax.while_loop(lambda q: jnp.any(due(q)), note, q)
-        out = (q.rungs.climbed > before) & lost(halving, q.rungs, q.row)
-        own = list(q.own)
-        own[loop.status] = jnp.where(out, jnp.int8(Status.PRUNED), own[loop.status])
-        return q._replace(own=own, ended=q.ended | out)
-
-    return lax.cond(jnp.any(due(q)), judge, lambda q: q, q)
-
-
-def apart(lanes: Any) -> Callable[[Run], bool]:
-    """Which runs go through lanes: those that may end early, or all where some are pruned."""
-    if isinstance(lanes, Lanes) and lanes.prune is not None:
-        return lambda run: True
-    return lambda run: lanes is not None and run.stop is not None
-
-
-def _bytes(traced: Traced, owners: list[int], sizes: list[int]) -> int:
-    """What a lane keeps."""
-    assert traced.loop is not None
-    leaves = _Programs(traced, traced.loop, owners, sizes).split(list(traced.program.out_avals), True)
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-
-
 def _power(number: float) -> int:
     """The largest power of two that is at most ``number``, which is at least 1."""
     return 2 ** int(math.log2(max(1, number)))
 
 
-def chosen(lanes: Lanes | str, traced: Traced, owners: list[int], sizes: list[int]) -> Lanes:
+def chosen(lanes: Lanes | str, programs: Programs, runs: int) -> Lanes:
     """The number of lanes: the user's, or as many as the caches hold, but enough runs for each to take turns."""
-    runs = math.prod(sizes)
     if isinstance(lanes, Lanes):
         return lanes._replace(count=min(lanes.count, runs))
     fast = CACHE if jax.default_backend() == "cpu" else 64 * CACHE
-    fit = _power(fast / _bytes(traced, owners, sizes))
+    fit = _power(fast / programs.nbytes)
     return Lanes(min(runs, max(8, min(fit, _power(runs / TURNS)))))

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from gdjax.sweeps.axes import Axis
 
@@ -31,7 +32,7 @@ def tiling(sizes: list[int], runs: int) -> list[int]:
 
 def halved(tiles: list[int]) -> list[int]:
     """A box of half the runs, cut along the first axis that can be."""
-    first = next(i for i, tile in enumerate(tiles) if tile > 1)
+    first = next((i for i, tile in enumerate(tiles) if tile > 1), None)
     return [math.ceil(tile / 2) if i == first else tile for i, tile in enumerate(tiles)]
 
 
@@ -75,11 +76,13 @@ class Plan:
       runs: points of the grid.
       auto: whether the chunk may be cut to fit the memory.
       chunk: the most runs in one box.
+      mesh: the devices that share a box's runs; None for the default one.
       order: the axes by which comes first where the grid is cut.
     """
 
-    def __init__(self, axes: list[Axis], chunk: Any):
+    def __init__(self, axes: list[Axis], chunk: Any, mesh: Mesh | None = None):
         self.axes = axes
+        self.mesh = mesh if axes else None
         self.order = list(range(len(axes)))
         self._fixed: list[int] | None = None
         self.sizes = [axis.size for axis in axes]

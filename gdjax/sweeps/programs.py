@@ -10,12 +10,29 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
+from jax.sharding import Mesh
 
-from gdjax.sweeps.lanes import Lanes, apart, chosen, queue
+from gdjax.sweeps.lanes import Lanes, Programs, apart, chosen
+from gdjax.sweeps.meshes import devices_of, on_all, split_axis
+from gdjax.sweeps.refill import queue
 from gdjax.sweeps.sharing import plan
 from gdjax.sweeps.tracing import Traced, traced
 
-__all__ = ["Program", "compiled", "trace"]
+__all__ = ["How", "Program", "compiled", "trace"]
+
+
+class How(NamedTuple):
+    """What a program returns, and where it runs.
+
+    Attributes:
+      params: whether the results' params are outputs.
+      lanes: for runs that stop by themselves: ``"auto"``, a `Lanes`, or None for one ``vmap``.
+      mesh: the devices that share the runs; None for the default one.
+    """
+
+    params: bool
+    lanes: Lanes | str | None
+    mesh: Mesh | None
 
 
 class Program(NamedTuple):
@@ -25,26 +42,37 @@ class Program(NamedTuple):
       run: takes one array (or pytree) an array axis and how many of its values are meant; returns a dict of
         arrays on the host, with these axes leading, and the ticks made (0 without lanes).
       strides: for each recorded variable, the steps between its rows.
-      nbytes: what it needs on the device, inputs aside.
+      compiled: the program itself.
       lanes: None for the grid.
     """
 
     run: Callable[[list[Any], tuple[int, ...]], tuple[dict[str, np.ndarray], int]]
     strides: dict[str, int]
-    nbytes: int
+    compiled: Any
     lanes: Lanes | None
+
+    @property
+    def nbytes(self) -> int:
+        """What it needs on a device, inputs aside."""
+        memory = self.compiled.memory_analysis()
+        return 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
 def trace(
     trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool, lanes: Any
 ) -> Traced:
-    """Calls the trial once; see `compiled` for the arguments."""
+    """Calls the trial, once for all shapes of the axes; see `compiled` for the arguments."""
 
     def one(*point):
         return trial(**fixed, **dict(zip(names, point, strict=True)))
 
     point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), values)
-    return traced(one, point, params, apart(lanes))
+    pruned = isinstance(lanes, Lanes) and lanes.prune is not None
+    kept, key = _kept(trial, _traces), _case(fixed, names, point, params, lanes is not None, pruned)
+    if key not in kept:
+        kept[key] = traced(one, point, params, apart(lanes))
+        _forget(kept)
+    return kept[key]
 
 
 def _sizes(values: list[Any]) -> tuple[list[int], list[int]]:
@@ -95,37 +123,68 @@ def _flat(function: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
     return over_points
 
 
-def _grid(trial: Traced, values: list[Any]) -> Program:
-    call = jax.jit(mapped(trial, values)).lower(*values).compile()
+def _grid(trial: Traced, values: list[Any], how: How) -> Program:
+    (sizes, _), mesh = _sizes(values), how.mesh
+    if mesh is None or not values:
+        call = made = jax.jit(mapped(trial, values)).lower(*values).compile()
+    else:
+        split = split_axis(sizes)
+        local = [_shorter(value, mesh.size) if i == split else value for i, value in enumerate(values)]
+        inputs = [(value, 0 if i == split else None) for i, value in enumerate(values)]
+        call = on_all(mapped(trial, local), mesh, inputs, split)
+        made = call.compiled
 
     def run(values, lengths):
         meant = tuple(slice(length) for length in lengths)
         return {name: np.asarray(array)[meant] for name, array in call(*values).items()}, 0
 
-    return Program(run, trial.strides, _nbytes(call), None)
+    return Program(run, trial.strides, made, None)
 
 
-def _laned(trial: Traced, values: list[Any], lanes: Any) -> Program:
-    sizes, owners = _sizes(values)
-    lanes = chosen(lanes, trial, owners, sizes)
-    function = queue(trial, owners, sizes, lanes)
-    call = jax.jit(function).lower(np.zeros(len(sizes), np.int32), *values).compile()
+def _shorter(value: Any, parts: int) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0] // parts, *leaf.shape[1:]), leaf.dtype), value
+    )
+
+
+def _laned(trial: Traced, values: list[Any], how: How) -> Program:
+    (sizes, owners), mesh = _sizes(values), how.mesh
+    assert how.lanes is not None
+    parts = devices_of(mesh)
+    programs, rows = Programs(trial, owners, sizes), math.ceil(math.prod(sizes) / parts)
+    lanes = chosen(how.lanes, programs, rows)
+    through, lengths = queue(programs, rows, lanes, parts), np.zeros(len(sizes), np.int32)
+    if mesh is None:
+        call = made = jax.jit(through).lower(np.int32(0), lengths, *values).compile()
+        part = np.int32(0)
+    else:
+        part = np.arange(parts, dtype=np.int32)
+        inputs = [(part, 0), (lengths, None), *((value, None) for value in values)]
+        call = on_all(_of_one(through), mesh, inputs, 0)
+        made = call.compiled
 
     def run(values, lengths):
-        outputs, ticks = call(np.array(lengths, np.int32), *values)
-        count = math.prod(lengths)
-        found = {
-            name: np.reshape(np.asarray(array)[:count], (*lengths, *array.shape[1:]))
-            for name, array in outputs.items()
-        }
-        return found, int(ticks)
+        outputs, ticks = call(part, np.array(lengths, np.int32), *values)
+        return {name: _in_order(array, lengths, parts) for name, array in outputs.items()}, int(np.max(ticks))
 
-    return Program(run, trial.strides, _nbytes(call), lanes)
+    return Program(run, trial.strides, made, lanes)
 
 
-def _nbytes(call: Any) -> int:
-    memory = call.memory_analysis()
-    return 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
+def _of_one(through: Callable[..., Any]) -> Callable[..., Any]:
+    """A queue whose part and ticks have a leading axis of one."""
+
+    def one(part, lengths, *values):
+        outputs, ticks = through(part[0], lengths, *values)
+        return outputs, ticks[None]
+
+    return one
+
+
+def _in_order(rows: Any, lengths: tuple[int, ...], parts: int) -> np.ndarray:
+    """The rows of all parts, each with every so many runs, as a grid."""
+    rows = np.asarray(rows)
+    rows = rows.reshape(parts, -1, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
+    return np.reshape(rows[: math.prod(lengths)], (*lengths, *rows.shape[1:]))
 
 
 class _Identity:
@@ -164,18 +223,32 @@ def _settings() -> tuple[Any, ...]:
 _KEPT = 64
 """Programs kept for each trial; the one not used for longest goes first."""
 
-_programs: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Program]] = weakref.WeakKeyDictionary()
+_programs: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]] = weakref.WeakKeyDictionary()
+_traces: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def _kept(trial: Any) -> OrderedDict[Any, Program]:
+def _kept(trial: Any, among: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]]) -> OrderedDict[Any, Any]:
     try:
-        return _programs.setdefault(trial, OrderedDict())
+        return among.setdefault(trial, OrderedDict())
     except TypeError:  # no weak reference or no hash
         return OrderedDict()
 
 
+def _forget(kept: OrderedDict[Any, Any]) -> None:
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)
+
+
+def _case(fixed: dict[str, Any], names: list[str], values: list[Any], *options: Any) -> Any:
+    """What decides over a program."""
+    leaves, structure = jax.tree.flatten(values)
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    choices = tuple((name, _key(value)) for name, value in fixed.items())
+    return choices, tuple(names), structure, shapes, options, _settings()
+
+
 def compiled(
-    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool, lanes: Any
+    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], how: How
 ) -> tuple[Program, float]:
     """The program for these static choices, shapes and types, and the seconds spent to make it.
 
@@ -184,20 +257,14 @@ def compiled(
       fixed: the static choices by name.
       names: the array axes, outermost first.
       values: for each of them ``jax.ShapeDtypeStruct`` leaves with the leading axis of a chunk.
-      params: whether the results' params are outputs.
-      lanes: for runs that stop by themselves: ``"auto"``, a `Lanes`, or None for one ``vmap``.
+      how: what comes out, and where it is made.
     """
-    kept = _kept(trial)
-    leaves, structure = jax.tree.flatten(values)
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    choices = tuple((name, _key(value)) for name, value in fixed.items())
-    key = (choices, tuple(names), structure, shapes, params, lanes, _settings())
+    kept, key = _kept(trial, _programs), _case(fixed, names, values, how)
     if key in kept:
         kept.move_to_end(key)
         return kept[key], 0.0
     start = time.perf_counter()
-    found = trace(trial, fixed, names, values, params, lanes)
-    program = kept[key] = _grid(found, values) if found.loop is None else _laned(found, values, lanes)
-    while len(kept) > _KEPT:
-        kept.popitem(last=False)
+    found = trace(trial, fixed, names, values, how.params, how.lanes)
+    program = kept[key] = _grid(found, values, how) if found.loop is None else _laned(found, values, how)
+    _forget(kept)
     return program, time.perf_counter() - start

@@ -1,0 +1,84 @@
+"""Several devices: the same results, no word between them; in a process of its own with four devices of the CPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+import gdjax
+from gdjax.sweeps.meshes import as_mesh, padded
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PROGRAM = """
+import jax, jax.numpy as jnp, numpy as np, optax
+import gdjax
+from gdjax.sweeps import engine
+
+assert jax.device_count() == 4
+programs = []
+make = engine.compiled
+
+def noted(*arguments):
+    program, seconds = make(*arguments)
+    programs.append(program)
+    return program, seconds
+
+engine.compiled = noted
+data = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
+
+def trial(rate, seed, early):
+    batches = gdjax.finite_sum(lambda x, b: jnp.mean((b @ x - 1.0) ** 2), data, batch_size=6)
+    stop = gdjax.stopping.value_below(0.9) if early else None
+    key = jax.random.key(seed)
+    return gdjax.Run(batches, jnp.zeros(3), optax.sgd(rate), stop=stop, max_steps=25, key=key)
+
+axes = {"rate": np.logspace(-3, -1, 7), "seed": np.arange(3), "early": gdjax.static([True, False])}
+mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 2), ("a", "b"))
+for lanes, chunk in ((2, "auto"), (2, 8), (None, "auto")):
+    one = gdjax.sweep(trial, axes, lanes=lanes, chunk=chunk, params=True)
+    assert one.attrs["devices"] == 1
+    del programs[:]
+    four = gdjax.sweep(trial, axes, lanes=lanes, chunk=chunk, params=True, mesh=mesh if lanes else "all")
+    assert four.attrs["devices"] == 4 and four.attrs["engine"] == one.attrs["engine"]
+    for name in one:
+        np.testing.assert_allclose(four[name], one[name], rtol=1e-5, err_msg=name)
+    assert len(programs) == 2
+    for program in programs:
+        text = program.compiled.as_text()
+        assert "num_partitions=4" in text
+        for word in ("all-reduce", "all-gather", "collective-permute", "all-to-all", "reduce-scatter"):
+            assert word not in text, word
+
+few = gdjax.sweep(trial, {"rate": [0.1], "seed": [0], "early": gdjax.static([True])}, mesh="all")
+assert few.value.shape == (1, 1, 1) and np.isfinite(few.value).all()
+print("the same")
+"""
+
+
+def test_four_devices_in_a_process_of_their_own():
+    flags = "--xla_force_host_platform_device_count=4"
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().endswith("the same")
+
+
+def test_one_device_needs_no_mesh():
+    assert as_mesh(None) is None
+    assert as_mesh(Mesh(np.array(jax.devices()[:1]), ("x",))) is None
+    assert padded([3, 4], None) == [3, 4]
+    with pytest.raises(ValueError, match="mesh must be"):
+        gdjax.sweep(lambda rate: rate, {"rate": [0.1]}, mesh="some")
