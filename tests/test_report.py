@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -281,6 +282,31 @@ def test_a_store_that_is_not_complete_says_so(tmp_path):
     assert "25 not finished" in " ".join(" ".join(page.words).split())
     assert "runs.zarr" in text
     assert [row[-2:] for row in page.rows[1:19]].count(["-", "0"]) == 5
+
+
+def test_a_store_with_boxes_missing_is_read_as_it_stands(tmp_path):
+    def trial(rate, seed):
+        start = jnp.ones(2) + seed
+        return gdjax.Run(lambda x: jnp.sum(x**2), start, gdjax.gradient_descent(rate), stop=None, max_steps=3)
+
+    store = tmp_path / "runs.zarr"
+    axes = {"rate": [0.1, 0.2, 0.3, 0.4], "seed": [0.0, 1.0]}
+    whole = gdjax.sweep(trial, axes, chunk=2, store=store, progress=False).load()
+    (store / "manifest" / "record" / "2.0").unlink()
+    for name in whole.data_vars:
+        (store / name / "2.0").unlink()
+    _, page = written(store, tmp_path)
+    assert "2 not finished" in " ".join(" ".join(page.words).split())
+    assert [row[1] for row in page.rows[1:5]] == ["0.4", "0.2", "0.1", "0.3"]
+    assert page.rows[4][2:] == ["-", "-", "-", "-", "0"]
+
+
+def test_many_names_share_a_last_cell(tmp_path):
+    runs = xr.Dataset(
+        {"value": (("name", "seed"), np.ones((130, 2)))}, {"name": [f"n{i}" for i in range(130)]}
+    )
+    first = data_of(written(runs, tmp_path)[0])["maps"]["features"][0]
+    assert (len(first["labels"]), first["labels"][-1], first["ordered"]) == (101, "30 others", False)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def _binned(name: str, dim: str, values: np.ndarray, parts: int) -> Feature:
 
 def _feature(name: str, dim: str, values: np.ndarray) -> Feature:
     numeric = np.issubdtype(values.dtype, np.number) and bool(np.all(np.isfinite(values)))
-    unique, codes = np.unique(values, return_inverse=True)
+    unique, codes = np.unique(values, return_inverse=True) if numeric else (values, np.arange(len(values)))
     if numeric and name != dim and len(unique) > 12:
         return _binned(name, dim, values.astype(float), int(np.clip(np.sqrt(len(values)), 4, 12)))
     if numeric and len(unique) > ALONE:
@@ -58,7 +58,7 @@ def _feature(name: str, dim: str, values: np.ndarray) -> Feature:
     words = [word(value) for value in values[:WORDS]]
     more = len(values) - WORDS
     words += [f"{more} others"] if more > 0 else []
-    return Feature(name, words, False, dim, np.minimum(np.arange(len(values)), WORDS))
+    return Feature(name, words, False, dim, np.minimum(codes, WORDS))
 
 
 def _features(about: Subject) -> list[Feature]:
