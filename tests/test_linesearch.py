@@ -130,6 +130,25 @@ def test_any_direction_of_optax(inner):
     np.testing.assert_allclose(run.params, 1, atol=1e-3)
 
 
+def test_tiny_rates_are_lengthened():
+    """A rate ten thousand times too small costs trials of the first search only; backtracking keeps it."""
+    f = lambda x: jnp.sum(jnp.array([1.0, 5.0, 20.0]) * (x - 1) ** 2)  # noqa: E731
+    solve = jax.jit(lambda rate: gdjax.minimize(f, jnp.zeros(3), gdjax.line_search(optax.sgd(rate))))
+    usual, tiny = solve(1e-2), solve(1e-6)
+    assert int(tiny.status) == Status.CONVERGED
+    assert int(tiny.steps) <= int(usual.steps) + 15
+    short = gdjax.line_search(optax.sgd(1e-6), linesearch.backtracking(), first_step=linesearch.unit_step)
+    assert gdjax.minimize(f, jnp.zeros(3), short, max_steps=50).value > 0.9 * f(jnp.zeros(3))
+
+
+def test_careful_unit_foresees_twice_the_last_gain(x64):
+    """Nocedal and Wright, equation 3.60, doubled, at most one; one where nothing was gained."""
+    first = lambda slope, gain: float(linesearch.careful_unit(*map(jnp.asarray, (0.3, -5.0, slope, gain))))  # noqa: E731
+    assert first(-8.0, 1.0) == 0.5
+    assert first(-3.0, 1.0) == 1
+    assert first(-8.0, 0.0) == 1
+
+
 def test_inner_state_advances_at_accepted_points_only():
     method = gdjax.line_search(optax.adam(1.0), first_step=linesearch.unit_step)
     params, trail = jnp.array([-1.2, 1.0]), []

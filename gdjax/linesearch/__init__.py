@@ -1,6 +1,7 @@
 """Line searches: flat searches along a direction, and what makes a method out of a direction and a search."""
 
-from gdjax.linesearch.descent import DescentState, Direction, Move, carried_gain, descend, unit_step
+from gdjax.linesearch.descent import DescentState, Direction, Move, descend
+from gdjax.linesearch.lengths import careful_unit, carried_gain, unit_step
 from gdjax.linesearch.searches import (
     ACCEPT,
     CONTINUE,
@@ -25,6 +26,7 @@ __all__ = [
     "Point",
     "Search",
     "backtracking",
+    "careful_unit",
     "carried_gain",
     "descend",
     "hager_zhang",

@@ -17,10 +17,11 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
+from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
-__all__ = ["DescentState", "Direction", "Move", "carried_gain", "descend", "unit_step"]
+__all__ = ["DescentState", "Direction", "Move", "descend"]
 
 _PATIENCE = 60
 """Updates without progress before a method gives up."""
@@ -30,7 +31,8 @@ _LONGEST = 1e3
 """The longest move, in units of the point's norm (at least one)."""
 _BESIDE_OTHERS = 1e-2
 """What counts as eps where other methods move other params between the evaluations."""
-_DOWN = 1.0
+_SHORT = 0.1
+"""The first step down the gradient, in units of the point's norm; one near the origin."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -63,31 +65,6 @@ class Move(NamedTuple):
     given: Any
 
 
-def unit_step(along: Scalar, before: Scalar, slope: Scalar) -> Scalar:
-    """The first trial of directions that know their length, such as Newton's: one.
-
-    Reference:
-      Nocedal and Wright, Numerical Optimization, 2nd ed., 2006, section 3.5.
-    """
-    del before
-    return jnp.ones_like(slope) + 0 * jnp.where(jnp.isfinite(along), along, 0)
-
-
-def carried_gain(along: Scalar, before: Scalar, slope: Scalar) -> Scalar:
-    r"""The first trial :math:`a_{k-1}\, g_{k-1}^T p_{k-1} / g_k^T p_k`: a first-order gain as large as the last.
-
-    Args:
-      along: the last accepted step length.
-      before: the slope it started from.
-      slope: the slope of the new direction.
-
-    Reference:
-      Nocedal and Wright, Numerical Optimization, 2nd ed., section 3.5, initial step length.
-    """
-    guess = along * before / slope
-    return jnp.where(jnp.isfinite(guess) & (guess > 0), guess, 1)
-
-
 class Direction(NamedTuple):
     """Where to go next; pure, like a transformation, and asked at accepted points only.
 
@@ -95,12 +72,12 @@ class Direction(NamedTuple):
       init: ``(params, x) -> memory`` with ``x`` the params as one vector.
       update: ``(memory, Move) -> (direction, memory)``; zeros ask for steepest descent. The memory must
         stay as it is unless ``move.accepted`` or ``move.failed``.
-      first_step: ``(along, slope before, slope) -> first trial step``.
+      first_step: ``(along, slope before, slope, last fall in value) -> first trial step``.
     """
 
     init: Callable[[Any, jax.Array], Any]
     update: Callable[[Any, Move], tuple[jax.Array, Any]]
-    first_step: Callable[[Scalar, Scalar, Scalar], Scalar]
+    first_step: Callable[[Scalar, Scalar, Scalar, Scalar], Scalar]
 
 
 class Best(NamedTuple):
@@ -198,9 +175,11 @@ def _judge(search, state, eps, f, grad, s, ss, size):
     return _Verdict(accept, give_up, fresh, noise, along, bracket)
 
 
-def _aim(direction, search, state, move, residual, value, size, bracket):
+def _aim(direction, search, state, move, residual, value, size, found):
     """The direction to search and the bracket on it: new where the point is, or the old ones."""
     moved, g, wide = move.accepted | move.failed, move.grad, value.dtype
+    gain = state.answer.value - value
+    gain = jnp.where(move.paired & (gain > found.noise), gain, 0)
 
     def ask():
         asked, memory = direction.update(state.memory, move)
@@ -209,16 +188,16 @@ def _aim(direction, search, state, move, residual, value, size, bracket):
     asked, memory = jax.lax.cond(moved, ask, lambda: (state.direction, state.memory))
     slope, length = _dot(g, asked).astype(wide), jnp.sqrt(_dot(asked, asked)).astype(wide)
     bad = moved & ~(slope < -jnp.finfo(g.dtype).eps * residual * length)
-    down = jnp.minimum(1, _DOWN / residual)
+    down = jnp.minimum(1, jnp.maximum(1, _SHORT * size) / residual)
     slope = jnp.where(bad, -residual * residual * down, slope)
     length = jnp.where(bad, residual * down, length)
     p = jnp.where(bad, -down.astype(g.dtype) * g, asked)
-    before = bracket.origin.slope
-    carried = carried_gain(move.along, before, slope)
-    step = jnp.where(bad, carried, direction.first_step(move.along, before, slope))
+    before = found.bracket.origin.slope
+    carried = carried_gain(move.along, before, slope, gain)
+    step = jnp.where(bad, carried, direction.first_step(move.along, before, slope, gain))
     step = jnp.minimum(jnp.where(move.failed, 1, step), _LONGEST * jnp.maximum(1, size) / length)
     start = search.init(value, slope, step)._replace(trials=-bad.astype(jnp.int32))
-    return p, memory, trees.choose(moved, start, bracket)
+    return p, memory, trees.choose(moved, start, found.bracket)
 
 
 def _update(direction, search, updates, state, params=None, *, value=None, **extra):
@@ -240,7 +219,7 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     residual = jnp.where(accept, jnp.sqrt(gg).astype(f.dtype), state.answer.residual)
     given = (params, updates, value, extra)
     move = Move(g, s, y, state.direction, found.along, (ss, yy), accept, accept & ~found.fresh, failed, given)
-    p, memory, bracket = _aim(direction, search, state, move, residual, fhere, size, found.bracket)
+    p, memory, bracket = _aim(direction, search, state, move, residual, fhere, size, found)
 
     sound = jnp.isfinite(residual + 2 * _LONGEST * size)
     proposal = jnp.where(sound, here + bracket.step.astype(x.dtype) * p, here)

@@ -9,7 +9,8 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax import trees
-from gdjax.linesearch.descent import Direction, carried_gain, descend, flat
+from gdjax.linesearch.descent import Direction, descend, flat
+from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import Search, strong_wolfe
 from gdjax.types import Transformation
 
@@ -44,8 +45,11 @@ def line_search(
     the gradient instead. One evaluation an update; rejected trials cost one each.
 
     Choose it for a direction whose length is in doubt: a Newton step far from the solution, a gradient step whose
-    rate nobody tuned. With mini-batches a step is judged on the batch it was proposed on, and the inner update
-    sees the accepted point on both its old and its new batch.
+    rate nobody tuned. A rate that is far too small costs the first search a few trials: `strong_wolfe` lengthens
+    steps up to tenfold a trial, and `carried_gain` starts the later searches there. `backtracking` never lengthens.
+
+    With mini-batches a step is judged on the batch it was proposed on, and the inner update sees the accepted point
+    on both its old and its new batch.
 
     Args:
       direction: a gradient transformation of optax or gdjax that keeps no ``answer`` of its own.

@@ -20,13 +20,13 @@ class PairMemory(NamedTuple):
       steps: the :math:`s_i`, shape ``(m, n)``.
       changes: the :math:`y_i`, shape ``(m, n)``.
       inverse: :math:`R^{-1}` with :math:`R_{ij} = s_i^T y_j` for :math:`i \le j`, upper triangular, shape ``(m, m)``.
-      scale: :math:`\gamma = s_m^T y_m / y_m^T y_m`; zero while there is no pair.
+      scales: the :math:`s_i^T y_i / y_i^T y_i`, shape ``(m,)``.
     """
 
     steps: jax.Array
     changes: jax.Array
     inverse: jax.Array
-    scale: Scalar
+    scales: jax.Array
 
 
 class _Empty(NamedTuple):
@@ -36,7 +36,7 @@ class _Empty(NamedTuple):
         del params
         m = self.memory
         rows, square = jnp.zeros((m, x.size), x.dtype), jnp.zeros((m, m), x.dtype)
-        return PairMemory(rows, rows, square, jnp.zeros((), x.dtype))
+        return PairMemory(rows, rows, square, jnp.zeros(m, x.dtype))
 
 
 def _push(rows, new):
@@ -51,18 +51,18 @@ def _with_pair(memory, s, y, sy, yy):
     shifted = jnp.pad(memory.inverse[1:, 1:], (0, 1))
     border = (jnp.eye(m, dtype=s.dtype)[-1] - shifted @ column) / sy
     inverse = jnp.concatenate([shifted[:, :-1], border[:, None]], axis=1)
-    return PairMemory(steps, changes, inverse, sy / yy)
+    return PairMemory(steps, changes, inverse, _push(memory.scales, sy / yy))
 
 
 def _times_gradient(memory, g):
     r"""The product :math:`H g` in compact form, with the work of the two-loop recursion and no loop."""
-    inverse = memory.inverse
+    inverse, scale = memory.inverse, jnp.max(memory.scales)
     diagonal = jnp.diagonal(inverse)
     curvature = jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 0)
     u = inverse @ (memory.steps @ g)
     q = g - u @ memory.changes
-    w = (curvature * u - memory.scale * (memory.changes @ q)) @ inverse
-    return memory.scale * q + w @ memory.steps
+    w = (curvature * u - scale * (memory.changes @ q)) @ inverse
+    return scale * q + w @ memory.steps
 
 
 def _update(damping, memory, move: Move):
@@ -99,8 +99,9 @@ def lbfgs(
         u = R^{-1} S g, \quad q = g - Y^T u, \quad w = R^{-T}(D u - \gamma Y q), \quad p = -(\gamma q + S^T w)
 
     with the rows of :math:`S, Y` the last :math:`m` steps and gradient changes, :math:`R` the upper triangle and
-    :math:`D` the diagonal of :math:`S Y^T`, and :math:`\gamma = s_m^T y_m / y_m^T y_m`. This is the
-    product of the two-loop recursion, as matrix products.
+    :math:`D` the diagonal of :math:`S Y^T`. This is the product of the two-loop recursion, as matrix products.
+    :math:`\gamma = \max_i s_i^T y_i / y_i^T y_i` is the largest of the last :math:`m` ratios where Nocedal and Wright
+    (7.20) take the last: the pairs shorten what is too long sooner than they lengthen what is too short.
 
     A step costs one evaluation and five products with ``(m, n)`` arrays; memory is :math:`2 m n` and a few vectors.
     Choose it where an n x n matrix is too large, from some hundred parameters on; `bfgs` needs fewer steps
@@ -117,7 +118,7 @@ def lbfgs(
 
     Reference:
       Byrd, Nocedal, Schnabel, Representations of quasi-Newton matrices and their use in limited memory
-      methods, Math. Programming 63, 1994, equation 3.1; Nocedal and Wright, algorithm 7.4 and equation 7.20.
+      methods, Math. Programming 63, 1994, equation 3.1; Nocedal and Wright, algorithm 7.4.
 
     Example:
       >>> import gdjax, jax.numpy as jnp

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax.linesearch import Direction, Move, Search, descend, strong_wolfe, unit_step
+from gdjax.linesearch import Direction, Move, Search, careful_unit, descend, strong_wolfe, unit_step
 from gdjax.types import Scalar, Transformation
 
-__all__ = ["DenseMemory", "bfgs", "broyden", "dfp", "powell_damping", "sr1"]
+__all__ = ["DenseMemory", "bfgs", "broyden", "dfp", "powell_damping", "self_scaling", "sr1"]
 
 _SMALL = 64
 """Up to this size a product with the inverse is a sum, which compiles faster than a matrix product."""
@@ -66,22 +66,46 @@ def powell_damping(sy: Scalar, sBs: Scalar) -> Scalar:
     return jnp.where(sy >= 0.2 * sBs, 1, 0.8 * sBs / jnp.where(sy >= 0.2 * sBs, 1, sBs - sy))
 
 
-def _dense_update(coefficients, damping, memory, move: Move):
+class _Pair(NamedTuple):
+    """What coefficients are made of: inner products with the matrices before the update."""
+
+    sy: Scalar
+    yHy: Scalar
+    sBs: Scalar
+    ss: Scalar
+    yy: Scalar
+    rr: Scalar
+
+
+class _Rule(NamedTuple):
+    """What tells one method of the family from another."""
+
+    coefficients: Callable
+    start: Callable
+    scaling: Any
+    damping: Any
+
+
+def _dense_update(rule, memory, move: Move):
     g, s, y = move.grad, move.step, move.change
     ss, yy = move.squares
     sy, sg = jnp.sum(s * y), jnp.sum(s * g)
     along = move.along.astype(g.dtype)
     sBs = along * (sy - sg)  # since p = -H (g - y), B s = -a (g - y)
-    if damping is not None:
-        theta = damping(sy, sBs)
+    if rule.damping is not None:
+        theta = rule.damping(sy, sBs)
         y = theta * y - (1 - theta) * along * (g - y)
         sy, yy = jnp.sum(s * y), jnp.sum(y * y)
-    scale = jnp.where(memory.empty, sy / yy, 1)
+    growth = 1
+    if rule.scaling is not None:
+        growth = jnp.where(move.paired & _curved(sy, ss, yy), rule.scaling(sy, sBs), 1)
+    scale = jnp.where(memory.empty, rule.start(ss, sy, yy), growth)
     M = memory.inverse  # H = scale M: an empty memory holds the identity
     Hy, Hg = scale * _product(M, y), scale * _product(M, g)
     yHy, gHy = jnp.sum(y * Hy), jnp.sum(g * Hy)
-    sBs = jnp.where(memory.empty, ss / scale, sBs)
-    (c1, c2, c3), fit = coefficients(sy, yHy, sBs, ss, yy)
+    sBs = jnp.where(memory.empty, ss / scale, sBs / growth)
+    pair = _Pair(sy, yHy, sBs, ss, yy, jnp.sum(jnp.square(s - Hy)))
+    (c1, c2, c3), fit = rule.coefficients(pair)
     forget = move.failed & ~memory.empty
     good = move.paired & fit & ~forget & jnp.isfinite(yHy) & jnp.isfinite(c1)
     H = scale * M + s[:, None] * (c1 * s + c2 * Hy)[None, :] + Hy[:, None] * (c2 * s + c3 * Hy)[None, :]
@@ -97,46 +121,87 @@ def _curved(sy, ss, yy):
     return sy > jnp.finfo(sy.dtype).eps * jnp.sqrt(ss) * jnp.sqrt(yy)
 
 
-def _broyden_coefficients(phi, sy, yHy, sBs, ss, yy):
+def _broyden_coefficients(phi, pair):
     """The inverse form of the family: the weight of BFGS in H is the dual of ``phi``."""
-    ratio = (yHy / sy) * (sBs / sy)
+    sy, yHy = pair.sy, pair.yHy
+    ratio = (yHy / sy) * (pair.sBs / sy)
     theta = (1 - phi) / (1 - phi + phi * ratio)
-    return ((1 + theta * yHy / sy) / sy, -theta / sy, (theta - 1) / yHy), _curved(sy, ss, yy) & (yHy > 0)
+    coefficients = ((1 + theta * yHy / sy) / sy, -theta / sy, (theta - 1) / yHy)
+    return coefficients, _curved(sy, pair.ss, pair.yy) & (yHy > 0)
 
 
-def _bfgs_coefficients(sy, yHy, sBs, ss, yy):
-    del sBs
-    return ((1 + yHy / sy) / sy, -1 / sy, jnp.zeros_like(sy)), _curved(sy, ss, yy)
+def _bfgs_coefficients(pair):
+    sy = pair.sy
+    return ((1 + pair.yHy / sy) / sy, -1 / sy, jnp.zeros_like(sy)), _curved(sy, pair.ss, pair.yy)
 
 
-def _sr1_coefficients(sy, yHy, sBs, ss, yy):
+def _sr1_coefficients(pair):
     """Rank one; skipped where its denominator is small against the vectors in it."""
-    del sBs
-    d = sy - yHy
-    return (1 / d, -1 / d, 1 / d), jnp.abs(d) > 1e-8 * (jnp.abs(sy) + jnp.abs(yHy)) + 0 * (ss + yy)
+    d = pair.sy - pair.yHy
+    return (1 / d, -1 / d, 1 / d), jnp.abs(d) > 1e-8 * jnp.sqrt(pair.yy) * jnp.sqrt(pair.rr)
 
 
-def _dense(coefficients: Any, damping: Any, search: Search | None) -> Transformation:
-    damping = None if damping is None else Partial(damping)
-    direction = Direction(Partial(_init), Partial(_dense_update, coefficients, damping), Partial(unit_step))
+def _ratio(ss, sy, yy):
+    del ss
+    return sy / yy
+
+
+def _below_ratio(ss, sy, yy):
+    r"""Below :math:`s^T y / y^T y`, where the first update of rank one would divide by zero."""
+    long = ss / sy
+    return (ss / yy) / (long + jnp.sqrt(jnp.maximum(long * long - ss / yy, 0)))
+
+
+def _dense(rule: _Rule, search: Search | None, first_step: Callable = unit_step) -> Transformation:
+    rule = _Rule(*(None if part is None else Partial(part) for part in rule))
+    direction = Direction(Partial(_init), Partial(_dense_update, rule), Partial(first_step))
     return descend(direction, strong_wolfe() if search is None else search)
 
 
+def self_scaling(sy: Scalar, sBs: Scalar) -> Scalar:
+    r"""What :math:`H` is multiplied by before an update: :math:`\sqrt{\max(1,\, s^T B s / s^T y)}`.
+
+    Where the curvature along a step is below the model's, the model's may be too large in other directions too, and
+    BFGS mends that slowly. The full ratio is Al-Baali's; its root needs fewer evaluations on ill-conditioned problems.
+
+    Args:
+      sy: :math:`s^T y`, positive.
+      sBs: :math:`s^T B s`, positive.
+
+    Reference:
+      Oren, Luenberger, Self-scaling variable metric (SSVM) algorithms I, Management Science 20, 1974; Al-Baali,
+      Numerical experience with a class of self-scaling quasi-Newton algorithms, JOTA 96, 1998.
+
+    Example:
+      >>> from gdjax.optimizers.quasi_newton import self_scaling
+      >>> float(self_scaling(1.0, 4.0)), float(self_scaling(4.0, 1.0))
+      (2.0, 1.0)
+    """
+    return jnp.sqrt(jnp.maximum(1, sBs / sy))
+
+
 def bfgs(
-    search: Search | None = None, *, damping: Callable[[Scalar, Scalar], Scalar] | None = None
+    search: Search | None = None,
+    *,
+    damping: Callable[[Scalar, Scalar], Scalar] | None = None,
+    scaling: Callable[[Scalar, Scalar], Scalar] | None = self_scaling,
 ) -> Transformation:
     r"""BFGS with a flat strong Wolfe search.
 
-    .. math:: H_+ = \Big(I - \frac{s y^T}{s^T y}\Big) H \Big(I - \frac{y s^T}{s^T y}\Big) + \frac{s s^T}{s^T y}
+    .. math::
 
-    Pairs whose curvature :math:`s^T y` drowns in rounding are skipped; where a search fails, :math:`H` starts anew.
-    A step costs one evaluation and :math:`O(n^2)`; memory is :math:`n^2`. Choose it for smooth objectives of up to some
+        H_+ = \Big(I - \frac{s y^T}{s^T y}\Big) \sigma H \Big(I - \frac{y s^T}{s^T y}\Big) + \frac{s s^T}{s^T y}
+
+    with :math:`\sigma \ge 1` of `self_scaling`; ``scaling=None`` makes it the textbook's, :math:`\sigma = 1`. Pairs
+    whose curvature :math:`s^T y` drowns in rounding are skipped; where a search fails, :math:`H` starts anew. A step
+    costs one evaluation and :math:`O(n^2)`; memory is :math:`n^2`. Choose it for smooth objectives of up to some
     hundred parameters, and for many small ones at once under ``vmap``.
 
     Args:
       search: how far to go along the direction; `gdjax.linesearch.strong_wolfe` by default.
       damping: what to do with pairs of small or negative curvature: None skips them, `powell_damping` bends
         them (of use with `gdjax.linesearch.backtracking`, which does not see to the curvature).
+      scaling: ``(sy, sBs)`` to the factor of :math:`H` before an update; None for one.
 
     Reference:
       Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 6.1 and equations 6.17, 6.20.
@@ -148,7 +213,7 @@ def bfgs(
       >>> bool(jnp.allclose(run.params, 1, atol=1e-4))
       True
     """
-    return _dense(Partial(_bfgs_coefficients), damping, search)
+    return _dense(_Rule(_bfgs_coefficients, _ratio, scaling, damping), search, careful_unit)
 
 
 def broyden(phi: Any, search: Search | None = None) -> Transformation:
@@ -177,7 +242,7 @@ def broyden(phi: Any, search: Search | None = None) -> Transformation:
       >>> bool(jnp.allclose(run.params, 0, atol=1e-4))
       True
     """
-    return _dense(Partial(_broyden_coefficients, phi), None, search)
+    return _dense(_Rule(Partial(_broyden_coefficients, phi), _ratio, None, None), search)
 
 
 def dfp(search: Search | None = None) -> Transformation:
@@ -208,15 +273,18 @@ def sr1(search: Search | None = None) -> Transformation:
 
     .. math:: H_+ = H + \frac{(s - H y)(s - H y)^T}{(s - H y)^T y}
 
-    :math:`H` follows negative curvature too; where :math:`-H g` then leads uphill, the step goes down the gradient and
-    :math:`H` starts anew. Pairs with a small denominator are skipped (6.26). `gdjax.trust_region` suits an indefinite
+    :math:`H` follows negative curvature too; where :math:`-H g` then leads uphill, the step goes down the gradient
+    and :math:`H` starts anew. Pairs with a small denominator are skipped (6.26). The first pair updates
+    :math:`(\rho - \sqrt{\rho^2 - s^T s / y^T y})\, I` with :math:`\rho = s^T s / s^T y`, which makes :math:`H_+`
+    positive and best conditioned; from (6.20) the denominator would vanish. `gdjax.trust_region` suits an indefinite
     model better. Cost and memory are those of `bfgs`.
 
     Args:
       search: how far to go along the direction; `gdjax.linesearch.strong_wolfe` by default.
 
     Reference:
-      Nocedal and Wright, Numerical Optimization, 2nd ed., equations 6.25 and 6.26.
+      Nocedal and Wright, Numerical Optimization, 2nd ed., equations 6.25 and 6.26; Osborne, Sun, A new approach to
+      symmetric rank-one updating, IMA J. Numer. Anal. 19, 1999.
 
     Example:
       >>> import gdjax, jax.numpy as jnp
@@ -225,4 +293,4 @@ def sr1(search: Search | None = None) -> Transformation:
       >>> bool(jnp.allclose(run.params, 0, atol=1e-4))
       True
     """
-    return _dense(Partial(_sr1_coefficients), None, search)
+    return _dense(_Rule(_sr1_coefficients, _below_ratio, None, None), search)
