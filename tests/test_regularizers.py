@@ -111,10 +111,11 @@ def test_prox_minimizes(name):
 @pytest.mark.parametrize("name", CASES)
 def test_float32_zero_and_types(name):
     x = points(name).astype(np.float32)
-    x[0] = 0
+    x[0], x[1].flat[0] = 0, np.nan
     p = compiled(name, 32)(0.8, x, 0.7)
     assert p.dtype == jnp.float32
-    assert np.all(np.isfinite(p))
+    assert np.any(np.isnan(p[1])), "a NaN is not hidden"
+    assert np.all(np.isfinite(np.delete(p, 1, axis=0)))
     regularizer = CASES[name].make(0.8)
     slope = jax.jit(jax.grad(lambda x: jnp.sum(regularizer.prox(x, 0.7))))(jnp.zeros(CASES[name].shape))
     assert np.all(np.isfinite(slope)), "no NaN at zero"
@@ -355,6 +356,9 @@ def test_indicator_takes_rounding_for_inside():
         p = projections.simplex(jnp.asarray(scale * x))
         assert float(simplex.value(p)) == 0
         assert np.isinf(simplex.value(1.001 * p))
+    half = projections.simplex(jnp.asarray(x[:50], jnp.bfloat16))
+    assert float(simplex.value(half)) == 0
+    assert np.isinf(simplex.value(1.1 * half))
     zero = regularizers.indicator(Partial(projections.box, lower=-1.0, upper=1.0))
     assert float(zero.value(jnp.zeros(3))) == 0
     strict = regularizers.indicator(projections.non_negative, tolerance=0.0)

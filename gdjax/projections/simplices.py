@@ -28,7 +28,8 @@ def shares(x: jax.Array, total: jax.Array) -> jax.Array:
     part = jnp.where(support & (x > shift), x - shift, 0)
     support = part > 0
     rest = (total - jnp.sum(part)) / jnp.maximum(jnp.sum(support), 1).astype(x.dtype)
-    return jnp.where(support, jnp.maximum(part + rest, 0), 0)
+    part = jnp.where(support, jnp.maximum(part + rest, 0), 0)
+    return jnp.where(jnp.isnan(first), first, part)
 
 
 def simplex(params: Params, total: Any = 1.0) -> Params:

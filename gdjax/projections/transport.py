@@ -146,7 +146,7 @@ def transport_polytope(params: Params, rows: Any, columns: Any) -> Params:
     fixed_shift = _solve(*fixed).shifted
     shifted = fixed_shift + (matrix - fixed[0])
     # One more step from the solution, of which only the derivative is taken: it is that of the solution.
-    support = fixed_shift > 0
+    support = ~(fixed_shift <= 0)
     gaps = _gaps(jnp.where(support, shifted, 0), rows, columns)
     left, right = _move(fixed_shift, gaps, jnp.finfo(matrix.dtype).eps ** 0.75)
     change = matrix + left[:, None] + right[None, :]

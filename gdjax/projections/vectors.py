@@ -93,7 +93,7 @@ def unit(x: jax.Array, axis: Any = None) -> tuple[jax.Array, jax.Array, jax.Arra
     size = jnp.where((size > 0) & jnp.isfinite(size), jnp.minimum(size, largest), 1)
     scaled = x / size
     square = jnp.sum(jnp.square(scaled), axis=axis, keepdims=axis is not None)
-    some = square > 0
+    some = square != 0  # of a NaN too: it is not to be taken for a zero
     square = jnp.where(some, square, 1)
     # By the inverse root: XLA makes one division of two, by size * norm, which may overflow.
     direction = jnp.where(some, scaled * jax.lax.rsqrt(square), 0)

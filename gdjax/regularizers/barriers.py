@@ -26,7 +26,7 @@ def _log_barrier_prox(weight, params, step):
         length = jnp.hypot(x, 2 * jnp.sqrt(s * w))
         above = x > 0
         gap = jnp.where(above, 1, length - x)
-        return jnp.where(above, 0.5 * (x + length), 2 * s * w / jnp.where(gap > 0, gap, 1))
+        return jnp.where(above, 0.5 * (x + length), 2 * s * w / jnp.where(gap <= 0, 1, gap))
 
     return each(one, params, weight, step)
 

@@ -55,7 +55,8 @@ def _indicator_value(projection, tolerance, params):
     x, _ = flat(params)
     nearest, _ = flat(projection(params))
     if tolerance is None:
-        tolerance = 100 * jnp.finfo(jnp.result_type(*jax.tree.leaves(params))).eps
+        kept = max(float(jnp.finfo(jnp.asarray(leaf).dtype).eps) for leaf in jax.tree.leaves(params))
+        tolerance = 100 * float(jnp.finfo(x.dtype).eps) + 4 * kept
     _, norm, size = unit(x)
     _, gap, gap_size = unit(x - nearest)
     inside = gap * (gap_size / size) <= tolerance * norm
@@ -76,7 +77,8 @@ def indicator(projection: Callable[[Params], Params], *, tolerance: Any = None) 
     Args:
       projection: a function of the parameters alone. The arguments that a ``functools.partial`` or a
         `jax.tree_util.Partial` binds become leaves of the regularizer, so they may be tracers.
-      tolerance: :math:`\tau \ge 0`; by default 100 units of rounding in the type of the parameters.
+      tolerance: :math:`\tau \ge 0`; by default 100 units of rounding of the arithmetic, which is in float32
+        at least, and 4 of the type that keeps the parameters.
 
     Example:
       >>> import functools, jax.numpy as jnp
