@@ -227,6 +227,13 @@ def test_a_large_sweep_stays_under_three_megabytes(tmp_path):
     assert np.sum(maps["cells"]["0,1"]["counts"]) == np.prod(sizes)
 
 
+def test_maps_of_too_many_numbers_offer_less(tmp_path, monkeypatch):
+    for most, variables, features in ((250, 2, 3), (120, 1, 3), (20, 1, 2), (1, 1, 2)):
+        monkeypatch.setattr("gdjax.report.maps.NUMBERS", most)
+        maps = data_of(written(sweep_like(), tmp_path)[0])["maps"]
+        assert (len(maps["variables"]), len(maps["features"])) == (variables, features)
+
+
 def test_long_traces_of_many_settings_are_thinned(tmp_path):
     runs = sweep_like(rates=60, seeds=3, steps=1500)
     text, _ = written(runs, tmp_path)

@@ -14,6 +14,9 @@ __all__ = ["maps"]
 FEATURES, VARIABLES = 6, 4
 """Of each the most that a page offers."""
 
+NUMBERS = 100_000
+"""Medians of a page; where there would be more, it offers fewer variables, then fewer features."""
+
 BINS, ALONE, WORDS = 24, 40, 100
 """Parts of a long dimension of numbers; numbers, and names, that are each shown by themselves."""
 
@@ -79,6 +82,17 @@ def _scalars(about: Subject) -> list[str]:
     return [about.by, *(name for name in names if name != about.by)][:VARIABLES]
 
 
+def _offered(features: list[Feature], variables: list[str]) -> tuple[list[Feature], list[str]]:
+    """As many of them as `NUMBERS` allows."""
+    features, variables = list(features), list(variables)
+    while len(features) > 2 or len(variables) > 1:
+        pairs = itertools.combinations((len(each.labels) for each in features), 2)
+        if sum(a * b for a, b in pairs) * len(variables) <= NUMBERS:
+            break
+        (variables if len(variables) > 1 else features).pop()
+    return features, variables
+
+
 def maps(about: Subject) -> dict[str, Any]:
     """All maps of a page.
 
@@ -87,7 +101,7 @@ def maps(about: Subject) -> dict[str, Any]:
       counts of runs by their ends, and for each variable median and least number over the runs that did not
       fail; cells row by row along the first.
     """
-    features, variables = _features(about), _scalars(about)
+    features, variables = _offered(_features(about), _scalars(about))
     shape = tuple(about.judged.sizes[dim] for dim in about.dims)
     sound = np.isfinite(about.judged.values).reshape(-1)
     ends = about.ends.reshape(-1)
