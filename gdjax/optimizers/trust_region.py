@@ -110,12 +110,12 @@ def _walked(pattern, judged, x, value):
 
 
 def _walk_on(pattern, move, origin, value, radius):
-    """The way of the last steps again, in place of a step that the radius bounds; its least gain is theirs."""
+    """The way of the last steps again, in place of a step that the radius bounds: it has to gain as one of them."""
     step = pattern.reach * (origin - pattern.origin)
     gain = ((pattern.value - value) / jnp.maximum(pattern.count, 1)).astype(step.dtype)
     go = (pattern.count >= _WALK) & (norm(move.step) >= 0.9 * radius) & (gain > 0)
     go &= jnp.all(jnp.isfinite(origin + step))
-    again = Move(step, -gain, jnp.zeros_like(gain), move.scale)
+    again = Move(step, -gain / trials.ACCEPT, jnp.zeros_like(gain), move.scale)
     started = Pattern(origin, value, jnp.zeros_like(pattern.count), pattern.reach, go)
     return trees.choose(go, again, move), trees.choose(go, started, pattern)
 
