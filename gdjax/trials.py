@@ -165,7 +165,7 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
     floor = noise & (still | (base.failures >= 4) | (base.idle >= _PATIENCE))
     status = jnp.where(still | (base.failures >= limit), Status.STALLED, Status.RUNNING)
     status = jnp.where(floor, Status.NOISE_FLOOR, status)
-    bottom = -(jnp.asarray(jnp.finfo(origin.dtype).max, value.dtype) ** 0.75)
+    bottom = -(jnp.asarray(jnp.finfo(origin.dtype).max, value.dtype) ** 0.5)
     status = jnp.where(value < bottom, Status.UNBOUNDED, status)
     return jnp.where(jnp.isfinite(base.answer.residual), status, Status.NONFINITE).astype(jnp.int8)
 

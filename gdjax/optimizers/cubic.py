@@ -14,7 +14,7 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax import checks, derivatives, trees, trials
-from gdjax.linalg.subproblems import Eigen, Move, cubic_step, eigen, norm
+from gdjax.linalg.subproblems import Eigen, cubic_step, eigen, norm
 from gdjax.trials import Base
 from gdjax.types import Answer, Curvature, Scalar, Transformation
 
@@ -57,7 +57,7 @@ def _first_weight(given, x, grad, factors):
 
 
 def _next_weight(weight, judged):
-    tiny, huge = jnp.finfo(weight.dtype).tiny ** 0.5, jnp.finfo(weight.dtype).max ** 0.5
+    tiny, huge = jnp.finfo(weight.dtype).tiny, jnp.finfo(weight.dtype).max ** 0.5
     up = jnp.where(judged.ratio < trials.ACCEPT, 1 / judged.shrink**2, 2.0)
     down = jnp.where(judged.ratio >= 0.9, 0.2, 1.0)
     return jnp.clip(weight * jnp.where(judged.ratio < 0.1, up, down), tiny, huge)
@@ -80,7 +80,8 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     size = jnp.where(old.count == 0, first, size)
     move = cubic_step(factors, base.grad, size)
     # The model's gain counts the cubic too, as the acceptance test of the paper has it.
-    counted = Move(move.step, move.slope, move.bend + 2 / 3 * size * norm(move.step) ** 3, move.scale)
+    length = norm(move.step)
+    counted = move._replace(bend=move.bend + 2 / 3 * (size * length) * length * length)
     base, moves = trials.propose(base, counted, x, back)
     return moves, CubicState(base.answer, trials.split(base), factors, size)
 

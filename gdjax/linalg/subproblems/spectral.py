@@ -120,7 +120,7 @@ def cubic_step(factors: Eigen, grad: jax.Array, weight: Scalar) -> Move:
     # With mu = sigma |p|: the length is at least what the lowest eigenvalue asks for, and at most where
     # sigma L^2 exceeds the gradient and the negative curvature together.
     least = jnp.maximum(-lowest, 0) / weight
-    high = least + jnp.sqrt(size / weight) + jnp.finfo(grad.dtype).tiny
+    high = least + jnp.sqrt(size) / jnp.sqrt(weight) + jnp.finfo(grad.dtype).tiny
 
     def body(_, bracket):
         low, high = bracket
