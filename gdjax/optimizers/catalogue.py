@@ -64,6 +64,7 @@ CATALOGUE: dict[str, Entry] = {
     "cubic_newton": Entry(cubic.cubic_newton, {}),
     "bfgs": Entry(quasi_newton.bfgs, {}),
     "dfp": Entry(quasi_newton.dfp, {}),
+    "sr1": Entry(quasi_newton.sr1, {}),
     "lbfgs": Entry(limited_memory.lbfgs, {}),
     "lbfgsb": Entry(bounded.lbfgsb, {}),
     "barzilai_borwein": Entry(barzilai_borwein.barzilai_borwein, {}),
