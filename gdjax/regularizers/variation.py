@@ -131,7 +131,8 @@ def total_variation(weight: Any = 1.0) -> Regularizer:
 
     Runs along the last axis of each leaf. The proximal operator is exact: dynamic programming over messages whose
     derivatives are piecewise linear, :math:`O(n)` in all, and then each flat piece is set to the level that its
-    samples and its two jumps ask for. It is differentiable where no jump is about to open or close.
+    samples and its two jumps ask for. It is differentiable where no jump is about to open or close. On the CPU the
+    program for one signal alone copies its queue: ten times the samples took 70 times as long from 1,000 to 10,000.
 
     Args:
       weight: :math:`w \ge 0`, a number, or a tree of numbers that is a prefix of the parameters.
