@@ -8,6 +8,7 @@ import jax
 import optax
 
 __all__ = [
+    "FAILED",
     "Answer",
     "Curvature",
     "MatVec",
@@ -72,6 +73,10 @@ class Status(IntEnum):
     TARGET = 8
     DIVERGED = 9
     PRUNED = 10
+
+
+FAILED = (Status.NONFINITE, Status.UNBOUNDED, Status.INFEASIBLE, Status.DIVERGED)
+"""Ends of runs whose values are not to be compared with others'."""
 
 
 _WORDS = {

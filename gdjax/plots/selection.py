@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gdjax.types import Status
+from gdjax.types import FAILED
 
 __all__ = [
-    "FAILED",
     "MANY",
     "carried_forward",
     "dimension",
@@ -25,10 +24,6 @@ __all__ = [
     "unknown",
     "variable",
 ]
-
-FAILED = (Status.NONFINITE, Status.UNBOUNDED, Status.DIVERGED)
-"""The statuses of runs whose numbers stand for no solution."""
-
 
 MANY = 14
 """Lines that can be told apart."""

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from gdjax.sweeps.ranking import FAILED, Ranking, intervals, judged, labels, ranking, run_dimensions
-from gdjax.types import Status, explain
+from gdjax.sweeps.ranking import Ranking, intervals, judged, labels, ranking, run_dimensions
+from gdjax.types import FAILED, Status, explain
 
 __all__ = ["Kind", "Settings", "Subject", "number", "subject", "word"]
 

@@ -9,11 +9,9 @@ import xarray
 from gdjax.driver import Run
 from gdjax.sweeps import sweep
 from gdjax.sweeps.designs import Range
-from gdjax.types import Status
+from gdjax.types import FAILED
 
 __all__ = ["ask_and_tell"]
-
-_FAILURES = (Status.NONFINITE, Status.DIVERGED, Status.UNBOUNDED, Status.INFEASIBLE)
 
 
 def _suggested(asked: Any, name: str, place: Range) -> Any:
@@ -36,7 +34,7 @@ def _scores(runs: xarray.Dataset, by: str) -> np.ndarray:
     """A number for each suggestion: the median over all other dimensions, runs that failed being infinite."""
     values = runs[by]
     if "status" in runs:
-        values = values.where(~runs.status.isin([int(status) for status in _FAILURES]), np.inf)
+        values = values.where(~runs.status.isin([int(status) for status in FAILED]), np.inf)
     values = values.fillna(np.inf)
     return values.median([name for name in values.dims if name != "sample"]).values
 

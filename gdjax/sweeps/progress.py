@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from gdjax.sweeps.plan import Box, lengths
-from gdjax.types import Status
+from gdjax.types import FAILED
 
 __all__ = ["Bar", "advancing"]
-
-LOST = (Status.NONFINITE, Status.UNBOUNDED, Status.DIVERGED)
 
 
 class Bar:
@@ -34,7 +32,7 @@ class Bar:
     def finished(self, box: Box, found: dict[str, np.ndarray]) -> None:
         """Shows what a box came to."""
         if "status" in found and "value" in found:
-            lost, value = np.isin(found["status"], LOST), found["value"]
+            lost, value = np.isin(found["status"], FAILED), found["value"]
             self._lost += int(lost.sum())
             self._best = min(self._best, np.min(value, initial=np.inf, where=np.isfinite(value) & ~lost))
         self._running = 0

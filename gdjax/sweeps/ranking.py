@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from gdjax.types import Status
+from gdjax.types import FAILED, Status
 
-__all__ = ["FAILED", "Ranking", "intervals", "judged", "labels", "last", "ranking", "run_dimensions"]
-
-FAILED = (Status.NONFINITE, Status.DIVERGED, Status.UNBOUNDED, Status.INFEASIBLE)
-"""The statuses of runs whose numbers stand for no solution."""
+__all__ = ["Ranking", "intervals", "judged", "labels", "last", "ranking", "run_dimensions"]
 
 _ROWS = 4096
 """Settings that are resampled at a time."""
