@@ -190,6 +190,8 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     _, search, *bounds = parts
     box = _box(tuple(bounds), params)
     given, back = _flat(updates)
+    if given.size == 0:
+        return updates, state
     f = jnp.asarray(value).astype(state.answer.value.dtype)
     trial = _judge(search, state, box, params, f, given)
     accept, (base, _) = trial.accept, _flat(state.answer.params)
