@@ -153,7 +153,8 @@ def _below_ratio(ss, sy, yy):
 
 
 def _dense(rule: _Rule, search: Search | None, first_step: Callable = unit_step) -> Transformation:
-    rule = _Rule(*(None if part is None else Partial(part) for part in rule))
+    scaling, damping = (None if part is None else Partial(part) for part in (rule.scaling, rule.damping))
+    rule = _Rule(Partial(rule.coefficients), Partial(rule.start), scaling, damping)
     direction = Direction(Partial(_init), Partial(_dense_update, rule), Partial(first_step))
     return descend(direction, strong_wolfe() if search is None else search)
 
