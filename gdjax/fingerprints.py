@@ -64,7 +64,10 @@ class _Reader:
         def atom(found):
             if isinstance(found, jaxprs.Literal):
                 return b"literal" + _array(found.val)
-            return f"{numbers.setdefault(found, len(numbers))}:{found.aval}".encode()
+            if found in numbers:
+                return numbers[found]
+            numbers[found] = str(len(numbers)).encode()
+            return f"{found.aval}".encode()
 
         def atoms(found):
             return b",".join(map(atom, found))
@@ -96,11 +99,11 @@ class _Reader:
         return re.sub(r"0x[0-9a-f]+", "", repr(value)).encode()
 
 
-def of_program(program: Any) -> str:
+def of_program(*programs: Any) -> str:
     """The fingerprint of what ``jax.make_jaxpr`` returns: its operations and the arrays that it closes over.
 
     Args:
-      program: a closed jaxpr.
+      programs: jaxprs, closed or not; several have one fingerprint together.
 
     Example:
       >>> import jax
@@ -109,4 +112,4 @@ def of_program(program: Any) -> str:
       >>> of_program(one) == of_program(two), of_program(one) == of_program(three)
       (True, False)
     """
-    return hashlib.blake2b(_Reader().program(program.jaxpr, program.consts), digest_size=16).hexdigest()
+    return hashlib.blake2b(_Reader().value(programs), digest_size=16).hexdigest()

@@ -302,38 +302,44 @@ def cheap(rate):
     return {"value": jnp.sin(rate), "curve": rate * jnp.arange(6.0)}
 
 
-def test_auto_chunks_of_cheap_runs_are_few(tmp_path):
-    """Calls of 256 runs, as they were measured, but as many of them to a box as are worth a write."""
+def cut(path):
+    manifest = json.loads((path / "manifest" / ".zattrs").read_text())
+    return manifest["tiles"], manifest["boxes"]
+
+
+def test_auto_chunks_take_some_time(tmp_path, monkeypatch):
+    """Cut by a count of operations, then by the clock: put together where calls are short, cut where they are long."""
     axes = {"rate": np.linspace(0.0, 1.0, 3000).astype(np.float32)}
-    found = gdjax.sweep(cheap, axes, store=tmp_path / "r.zarr")
-    manifest = json.loads((tmp_path / "r.zarr" / "manifest" / ".zattrs").read_text())
-    assert manifest["tiles"] == [250]
-    assert manifest["boxes"][0] % 250 == 0
-    assert found.attrs["chunk"] == manifest["boxes"][0] > 250
-    np.testing.assert_array_equal(found.value, gdjax.sweep(cheap, axes, chunk=250).value)
-
-
-def test_auto_chunks_of_long_runs_are_small(tmp_path, monkeypatch):
+    expected = gdjax.sweep(cheap, axes)
+    gdjax.sweep(cheap, axes, store=tmp_path / "all.zarr")
+    assert cut(tmp_path / "all.zarr") == ([3000], [3000])
+    monkeypatch.setattr(storing, "RATE", 1500.0)
+    found = gdjax.sweep(cheap, axes, store=tmp_path / "some.zarr")
+    tiles, boxes = cut(tmp_path / "some.zarr")
+    assert 100 < tiles[0] < 1500
+    assert boxes[0] == 3000 or boxes[0] % tiles[0] == 0
+    assert found.attrs["chunk"] == boxes[0] > tiles[0]
     monkeypatch.setattr(storing, "SECONDS", 1e-9)
-    found = gdjax.sweep(cheap, {"rate": np.arange(5.0)}, store=tmp_path / "r.zarr")
-    assert found.attrs["chunk"] == 5  # all there is: nothing was measured
-    monkeypatch.setattr(storing, "FEWEST", 4)
-    found = gdjax.sweep(cheap, {"rate": np.arange(6.0)}, store=tmp_path / "s.zarr", watch=(seen := []).append)
-    assert found.attrs["chunk"] == 1
-    assert len(seen) == 6
+    few = {"rate": axes["rate"][:40]}
+    gdjax.sweep(cheap, few, store=tmp_path / "single.zarr", watch=(seen := []).append)
+    assert cut(tmp_path / "single.zarr") == ([1], [1])
+    assert len(seen) == 40
+    for store in ("all", "some"):
+        stored = xarray.open_zarr(tmp_path / f"{store}.zarr")
+        np.testing.assert_allclose(stored.value, expected.value, rtol=1e-6)
 
 
 def test_auto_cuts_across_what_is_shared_last(tmp_path, monkeypatch):
     """Rates share the work of their seed, so seeds are cut."""
-    monkeypatch.setattr(storing, "FEWEST", 4)
+    monkeypatch.setattr(storing, "RATE", 500.0)
     matrix = jnp.ones((20, 20))
 
     def trial(rate, seed):
         return rate * jnp.sum(jnp.tanh(matrix @ jnp.full(20, seed)))
 
     axes = {"rate": np.arange(1.0, 5.0), "seed": np.arange(3.0)}
-    gdjax.sweep(trial, axes, store=tmp_path / "r.zarr", part=(0, 1))
-    assert json.loads((tmp_path / "r.zarr" / "manifest" / ".zattrs").read_text())["tiles"] == [4, 1]
+    gdjax.sweep(trial, axes, store=tmp_path / "r.zarr")
+    assert cut(tmp_path / "r.zarr")[0] == [4, 1]
 
 
 def test_memory_is_that_of_a_chunk(tmp_path):
@@ -530,7 +536,7 @@ def test_two_distributed_processes_share_a_sweep(tmp_path):
     with xarray.open_zarr(tmp_path / "r.zarr") as runs:
         assert runs.attrs["complete"] == 1
         assert np.isfinite(runs.value).all()
-        assert (runs.status.values == Status.MAX_STEPS).all()
+        assert (runs.status.values != Status.RUNNING).all()
         assert runs.attrs["chunk"] == 1  # six boxes, so that each has three
 
 

@@ -36,16 +36,16 @@ RATES, SEEDS = 128, 16
 
 def _w2() -> tuple[Callable[..., Any], dict[str, Any]]:
     case = cases.w2()
-    return cases._trial(case), {"rate": jnp.asarray(case.rates), "seed": jnp.arange(64)}
+    return cases._trial(case), {"rate": jnp.asarray(case.rates), "seed": jnp.arange(512)}
 
 
 def _w3() -> tuple[Callable[..., Any], dict[str, Any]]:
     case = cases.w3()
-    return cases._trial(case), {"rate": jnp.asarray(case.rates), "seed": jnp.arange(16)}
+    return cases._trial(case), {"rate": jnp.asarray(case.rates), "seed": jnp.arange(32)}
 
 
 def _w4() -> tuple[Callable[..., Any], dict[str, Any]]:
-    starts = w4.starts(8192)
+    starts = w4.starts(16_384)
 
     def trial(start):
         stop = gdjax.stopping.residual_below(w4.TOLERANCE, scale=1.0)

@@ -11,7 +11,9 @@ from gdjax.sweeps.axes import Axis
 __all__ = ["differences", "identity"]
 
 
-def identity(axes: list[Axis], programs: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+def identity(
+    axes: list[Axis], programs: dict[str, tuple[Any, ...]], options: dict[str, Any]
+) -> dict[str, Any]:
     """What must be equal for two sweeps to be the same, as plain data.
 
     A trial is known by the operations of its programs and by the arrays that they close over: other
@@ -19,7 +21,7 @@ def identity(axes: list[Axis], programs: dict[str, Any], options: dict[str, Any]
 
     Args:
       axes: all of them.
-      programs: the trial's closed jaxprs, by the labels of the static choices.
+      programs: the trial's jaxprs, by the labels of the static choices.
       options: what else decides over the results, by name.
     """
     config: Any = jax.config
@@ -31,7 +33,7 @@ def identity(axes: list[Axis], programs: dict[str, Any], options: dict[str, Any]
             for axis in axes
         },
         "order": [axis.name for axis in axes],
-        "programs": {label: fingerprints.of_program(program) for label, program in programs.items()},
+        "programs": {label: fingerprints.of_program(*parts) for label, parts in programs.items()},
         "options": {name: str(value) for name, value in options.items()},
         "float64": bool(config.jax_enable_x64),
         "matmul precision": str(config.jax_default_matmul_precision),

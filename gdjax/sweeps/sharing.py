@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["Plan", "depends", "plan"]
+__all__ = ["Plan", "depends", "operations", "plan"]
 
 Axes = frozenset[int]
 """The axes of the grid that a number depends on."""
@@ -125,6 +125,20 @@ def plan(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> Plan:
 def depends(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> list[bool]:
     """For each output of a program whether it depends on an axis of more than one value."""
     return [bool(axes) for axes in _Count(sizes).through(program.jaxpr, _inputs(owners, sizes), 1)]
+
+
+def operations(program: Jaxpr, owners: list[int] | None, sizes: list[int]) -> float:
+    """Operations at all points, each counted once where it is shared; of a loop without a known end one step.
+
+    Args:
+      program: the trial's, or a part of it.
+      owners: for each input the axis that it comes from; None where all depends on all.
+      sizes: how many values each axis has.
+    """
+    count, every = _Count(sizes), frozenset(range(len(sizes)))
+    inputs = [every] * len(program.invars) if owners is None else _inputs(owners, sizes)
+    count.through(program, inputs, 1)
+    return min(count.nested, count.flat)
 
 
 def _inputs(owners: list[int], sizes: list[int]) -> list[Axes]:

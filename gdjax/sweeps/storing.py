@@ -31,11 +31,13 @@ __all__ = ["as_part", "stored"]
 SECONDS = 2.0
 """What a box should take, so that a kill loses little and writing costs little."""
 
-MOST, FEWEST = 16, 256
-"""A first box is at most one of so many, unless it has no more than so many runs."""
+RATE = 1e10
+"""Operations a second that are assumed of a CPU before anything is measured; of an accelerator `FASTER` times."""
 
-WIDER = 16
-"""So many times the runs keep an accelerator busy."""
+FASTER = 50
+
+STEPS = 100
+"""Steps that are assumed of a run that stops by itself."""
 
 
 def as_part(part: Any) -> tuple[int, int]:
@@ -53,9 +55,7 @@ def as_part(part: Any) -> tuple[int, int]:
 
 def _layout(work: Work, traces: list[Traced]) -> Layout:
     """The dataset's variables; its boxes those of the plan."""
-    outputs = []
-    for traced in traces:
-        outputs.append(jax.tree.unflatten(traced.outputs, traced.program.out_avals))
+    outputs = [traced.shapes for traced in traces]
     shapes = [{name: tuple(aval.shape) for name, aval in found.items()} for found in outputs]
     for other in shapes[1:]:
         if other != shapes[0]:
@@ -91,16 +91,19 @@ def _mine(count: int, part: tuple[int, int]) -> range:
 
 
 def _first_chunk(work: Work, traces: list[Traced], processes: int) -> None:
-    """Cuts a plan for ``chunk="auto"``: across axes that share work last."""
-    plan = work.plan
+    """Cuts a plan for ``chunk="auto"`` by what its operations may take; across axes that share work last."""
+    plan, first = work.plan, traces[0]
     owners = [i for i, axis in enumerate(plan.axes) for _ in jax.tree.leaves(axis.values)]
-    nested, order = sharing.plan(traces[0].program, owners, plan.sizes)
+    nested, order = sharing.plan(first.program, owners, plan.sizes)
     plan.order = order if nested else plan.order
-    runs = plan.runs * len(work.choices)
-    least = FEWEST if processes == 1 else 1
-    if jax.default_backend() != "cpu":
-        least *= WIDER
-    plan.chunk = min(plan.chunk, max(math.ceil(runs / max(MOST, 4 * processes)), least))
+    count = sharing.operations(first.program.jaxpr, owners, plan.sizes)
+    if first.loop is not None:
+        count += STEPS * sharing.operations(first.loop.step, None, plan.sizes)
+    rate = RATE if jax.default_backend() == "cpu" else FASTER * RATE
+    boxes = math.ceil(count / rate / SECONDS) if count > 2 * rate * SECONDS else 1
+    if processes > 1:
+        boxes = max(boxes, math.ceil(4 * processes / len(work.choices)))
+    plan.chunk = min(plan.chunk, math.ceil(plan.runs / boxes))
 
 
 def _boxes(plan: Plan, tiles: list[int], seconds: float) -> list[int]:
@@ -112,18 +115,6 @@ def _boxes(plan: Plan, tiles: list[int], seconds: float) -> list[int]:
     return boxes
 
 
-def _measured(engine: Engine) -> float:
-    """Seconds that a box takes, what is compiled at the first one left out where it matters."""
-    box = next(iter(engine.plan.boxes()))
-    for _ in range(2):
-        begin = time.perf_counter()
-        list(engine.finished([box]))
-        spent = time.perf_counter() - begin
-        if spent > SECONDS / 2:
-            break
-    return spent
-
-
 def _begin(work: Work, traces: list[Traced], path: Path, known: dict[str, Any], processes: int, first: int):
     """Cuts the grid, by a measured first call where the user leaves it open, and lays the store out.
 
@@ -133,16 +124,16 @@ def _begin(work: Work, traces: list[Traced], path: Path, known: dict[str, Any], 
     plan, auto = work.plan, work.plan.auto and work.pruning is None
     if auto:
         _first_chunk(work, traces, processes)
-    engine = work.engine(first)
-    layout = _layout(work, traces)._replace(tiles=engine.tiles, boxes=engine.tiles)
-    if auto and engine.tiles != plan.sizes:
-        spent = _measured(engine)
-        if spent > 4 * SECONDS and math.prod(engine.tiles) > 1:
-            plan.chunk = max(1, int(math.prod(engine.tiles) * SECONDS / spent))
+    engine, boxes = work.engine(first), None
+    if auto and plan.tiles != plan.sizes:
+        spent = engine.sample(next(iter(plan.boxes())))
+        if spent > 4 * SECONDS and math.prod(plan.tiles) > 1:
+            plan.chunk = max(1, int(math.prod(plan.tiles) * SECONDS / spent))
             engine = work.engine(first)
-            layout = layout._replace(tiles=engine.tiles, boxes=engine.tiles)
         elif processes == 1 and spent < SECONDS / 4:
-            layout = layout._replace(boxes=_boxes(plan, engine.tiles, spent))
+            boxes = _boxes(plan, plan.tiles, spent)
+    layout = _layout(work, traces)
+    layout = layout._replace(boxes=boxes or layout.boxes)
     strides = {name: stride for traced in traces for name, stride in traced.strides.items()}
     attrs = attributes() | described([engine])
     attrs |= {"chunk": math.prod(layout.boxes), "programs": len(work.choices), "complete": 0}
@@ -164,17 +155,18 @@ def stored(
       watch: called with each box that is finished here.
     """
     traces = work.traced()
-    programs = dict(zip(work.labels(), (traced.program for traced in traces), strict=True))
-    known = identity(work.axes, programs, {"params": work.params, "pruning": work.pruning})
+    programs = dict(zip(work.labels(), (traced.parts for traced in traces), strict=True))
+    options = {"params": work.params, "lanes": work.lanes is not None, "pruning": work.pruning}
+    known = identity(work.axes, programs, options)
     store, engine = find(path, known, _layout(work, traces)), None
     first = len(work.choices) * part[0] // part[1]
     if store is None:
         store, engine = _begin(work, traces, path, known, part[1], first)
     if store.complete:
         return store.dataset()
-    work.plan.fix(store.layout.tiles)
-    if engine is not None and engine.tiles != work.plan.tiles:  # another process was first
+    if work.plan.tiles != store.layout.tiles:  # of an earlier call, or another process was first
         engine = None
+    work.plan.fix(store.layout.tiles)
     mine = [store.regions[i] for i in _mine(len(store.regions), part) if i not in store.rows]
     total = work.plan.runs * len(work.choices)
     done = sum(math.prod(lengths(store.regions[i].box)) for i in store.rows)

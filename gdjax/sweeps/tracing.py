@@ -54,6 +54,17 @@ class Traced(NamedTuple):
     strides: dict[str, int]
     loop: Loop | None
 
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """All its programs."""
+        return (self.program,) if self.loop is None else (self.program, self.loop.step, self.loop.finish)
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """For each output its shape and type in one run."""
+        avals = self.program.out_avals if self.loop is None else [v.aval for v in self.loop.finish.outvars]
+        return jax.tree.unflatten(self.outputs, avals)
+
 
 def _part(key: Any) -> str:
     match key:

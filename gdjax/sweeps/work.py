@@ -50,7 +50,8 @@ class Work(NamedTuple):
         """The trial's program for each static choice."""
         values = self.plan.abstract([1] * len(self.plan.sizes))
         return [
-            trace(self.trial, choice, self.plan.names, values, self.params, None) for choice in self.choices
+            trace(self.trial, choice, self.plan.names, values, self.params, self.lanes)
+            for choice in self.choices
         ]
 
     def labels(self) -> list[str]:
