@@ -162,7 +162,7 @@ class Backtracking(NamedTuple):
     grow: Any
 
 
-def backtracked(first: Any = None, *, shrink: Any = 0.5, grow: Any = 1.1) -> Backtracking:
+def backtracked(first: Any = None, *, shrink: Any = 0.7, grow: Any = 1.05) -> Backtracking:
     r"""A step length that the objective itself bounds.
 
     A trial is taken where it satisfies, with :math:`d = x_{k+1} - y_k`,
@@ -178,7 +178,8 @@ def backtracked(first: Any = None, *, shrink: Any = 0.5, grow: Any = 1.1) -> Bac
     Args:
       first: the first step length; by default the one that moves about as far as the point's size.
       shrink: the factor after a rejected trial, in (0, 1); steeper where the curvature seen asks for it.
-      grow: the factor after an accepted one, at least 1.
+      grow: the factor after an accepted one, at least 1; up to ten and to the curvature seen before the first
+        rejection.
 
     Reference:
       Beck, Teboulle (2009), section 4, FISTA with backtracking; Chambolle, Dossal, On the convergence of the
@@ -275,7 +276,7 @@ def _as_found(rule, state, x, grad, total, trial, finite, fresh):
     seen = jnp.where(bend > 0, far / bend, jnp.inf)
     shorter = jnp.where(finite, jnp.clip(seen, 0.05 * t, rule.shrink * t), 0.1 * t)
     shorter = jnp.where(forget, t, shorter)
-    early = jnp.clip(0.5 * seen, t, 10 * t)
+    early = jnp.clip(seen, t, 10 * t)
     longer = jnp.where(state.rejected == 0, early, rule.grow * t)
     longer = jnp.where(jnp.isfinite(longer), longer, t)
     rate = jnp.where(fresh, t, jnp.where(accept, longer, shorter))
