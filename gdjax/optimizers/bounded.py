@@ -7,6 +7,7 @@ minimum in the box, and proposes the next. No trial is outside the box.
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
