@@ -92,3 +92,30 @@ def test_search_race_draws_what_was_spent(tmp_path, monkeypatch, capsys):
     assert data.sizes == {"way": 2, "repetition": 1, "spent": 200}
     assert (np.diff(data.loss.values[..., 100:]) <= 0).all()
     assert "random" in capsys.readouterr().out
+
+
+def test_lasso_path_agrees_with_scikit_learn(tmp_path, capsys):
+    load("lasso_path").main(tmp_path, count=12)
+    assert "all within 1e-06" in capsys.readouterr().out
+    data = xr.open_zarr(tmp_path / "lasso_path.zarr").load()
+    assert data.sizes == {"weight": 12, "feature": 10}
+    assert (data.coefficient.isel(weight=0) == 0).all()
+    assert (tmp_path / "lasso_path.png").stat().st_size > 20_000
+
+
+def test_ista_fista_orders_the_methods(tmp_path, capsys):
+    load("ista_fista").main(tmp_path, steps=200)
+    assert "FISTA stays below its bound" in capsys.readouterr().out
+    gap = xr.open_zarr(tmp_path / "ista_fista.zarr").gap.load().isel(step=-1).values
+    assert (np.diff(gap[:3]) < 0).all()
+    assert gap[3] < 1e-9
+    assert (tmp_path / "ista_fista.png").stat().st_size > 20_000
+
+
+def test_constrained_trajectories_stay_inside(tmp_path, capsys):
+    load("constrained_trajectories").main(tmp_path, steps=40)
+    assert "no point outside its set" in capsys.readouterr().out
+    data = xr.open_zarr(tmp_path / "constrained_trajectories.zarr").load()
+    assert data.sizes["run"] == 12
+    assert float(data.outside.max()) < 1e-12
+    assert (tmp_path / "constrained_trajectories.png").stat().st_size > 20_000
