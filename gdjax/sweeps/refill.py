@@ -24,7 +24,7 @@ __all__ = ["queue"]
 BLOCK = 2**15
 """Bytes of lanes that are filled at a time."""
 
-PATIENCE = 0.5
+PATIENCE = 1
 """Lanes are filled when waiting has cost as much as filling them does: about so many ticks of all lanes."""
 
 
@@ -93,9 +93,7 @@ def queue(programs: Programs, rows: int, lanes: Lanes, parts: int = 1) -> Callab
 
         def turn(q):
             q = _refill(programs, start, shared, block, q)
-            patience = jnp.where(
-                q.next < count, max(1, int(PATIENCE * lanes.count)), jnp.iinfo(jnp.int32).max
-            )
+            patience = jnp.where(q.next < count, PATIENCE * lanes.count, jnp.iinfo(jnp.int32).max)
             return lax.while_loop(
                 lambda q: jnp.any((q.row < rows) & ~q.ended) & (q.idle < patience),
                 look,
