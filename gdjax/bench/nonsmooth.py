@@ -134,7 +134,9 @@ def _least_seconds(runs: dict[str, Callable[[], Any]], turns: int) -> dict[str, 
 
 
 def _rows(name: str, problem: Any, turns: int, peers: bool) -> list[list[str]]:
-    methods = {key: Partial(_minimize, method, problem) for key, method in ours(problem).items()}
+    methods: dict[str, Any] = {
+        key: Partial(_minimize, method, problem) for key, method in ours(problem).items()
+    }
     theirs = peer(problem) if peers else None
     if theirs is not None:
         methods["jaxopt"] = theirs
