@@ -22,6 +22,7 @@ LAYERS = [
     {"types"},
     {"checks", "files", "jaxprs", "shuffling", "trees"},
     {
+        "acceleration",
         "distributions",
         "fingerprints",
         "layouts",
