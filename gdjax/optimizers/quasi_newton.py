@@ -20,9 +20,6 @@ from gdjax.types import Scalar, Transformation
 
 __all__ = ["DenseMemory", "bfgs", "broyden", "dfp", "powell_damping", "self_scaling", "sr1"]
 
-_SMALL = 64
-"""Up to this size a product with the inverse is a sum, which compiles faster than a matrix product."""
-
 
 class DenseMemory(NamedTuple):
     """What a dense quasi-Newton method remembers.
@@ -42,8 +39,8 @@ def _init(params, x):
 
 
 def _product(matrix, vector):
-    """The product with a symmetric matrix."""
-    return jnp.sum(matrix * vector[None, :], axis=1) if vector.size <= _SMALL else matrix @ vector
+    """The product with a symmetric matrix, row by row as it lies in memory."""
+    return vector @ matrix
 
 
 def powell_damping(sy: Scalar, sBs: Scalar) -> Scalar:
