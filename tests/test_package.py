@@ -40,7 +40,7 @@ def test_metadata(wheel):
     assert fields["License-Expression"] == "Apache-2.0"
     assert fields["Requires-Python"] == ">=3.11"
     assert fields.get_all("License-File") == ["LICENSE"]
-    assert set(fields.get_all("Provides-Extra")) == {"bench", "data", "docs", "lint", "test"}
+    assert set(fields.get_all("Provides-Extra")) == {"bench", "data", "docs", "lint", "search", "test"}
     scripts = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
     assert "gdjax = gdjax.cli:main" in scripts
 

@@ -160,7 +160,7 @@ def self_scaling(sy: Scalar, sBs: Scalar) -> Scalar:
     r"""What :math:`H` is multiplied by before an update: :math:`\sqrt{\max(1,\, s^T B s / s^T y)}`.
 
     Where the curvature along a step is below the model's, the model's may be too large in other directions too, and
-    BFGS mends that slowly. The full ratio is Al-Baali's; its root has shown about as few evaluations and scales back less.
+    BFGS mends that slowly. The full ratio is Al-Baali's; its root scales back less and needs about as few evaluations.
 
     Args:
       sy: :math:`s^T y`, positive.

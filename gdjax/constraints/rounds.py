@@ -1,0 +1,267 @@
+r"""Rounds of a method for constraints: an inner method that sees a merit function, and what changes between rounds.
+
+.. math:: \min_x f(x) \quad\text{subject to}\quad h(x) = 0, \; g(x) \le 0
+
+A merit function :math:`f(x) + \psi(h(x), g(x); \lambda, \mu, \rho)` is minimized by any transformation, one update at a
+time. Where it is low enough for now, the round ends: multipliers and penalty are renewed, and the inner method meets
+its own answer again, with the value and gradient of the new function. The residual is that of the
+Karush-Kuhn-Tucker conditions,
+
+.. math:: \max\{\lVert \nabla_x L \rVert_2,\; \pi \lVert (h, \max(0, g)) \rVert_\infty,\;
+    \lVert \min(-g, \mu) \rVert_\infty\}, \qquad \pi = \max(1, \lVert (\lambda, \mu) \rVert_\infty),
+
+with violations at their price in the value, and complementarity last.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from gdjax import checks, trees
+from gdjax.constraints.merit import Constraints, Merit, MeritState, Point
+from gdjax.types import Answer, Params, Scalar, Status, Transformation
+
+__all__ = ["around"]
+
+_LONGEST_ROUND = 100
+"""Inner updates before a round ends though the inner method goes on."""
+_STUBBORN = 6
+"""Rounds in a row that do not lower the violation by a tenth, before it is taken to be as low as it gets."""
+_PATIENCE = 10
+"""Rounds in a row without progress before the method gives up."""
+_FEASIBLE = 1e-6
+"""Below this violation a point without a lower bound counts as unbounded, not as infeasible."""
+_RETURN = 10
+"""Updates that a larger penalty is given to lead back from beyond the constraints."""
+_CANCELLED = 1e-2
+"""How small the slope of the violation is, against the violation, where it counts as stationary."""
+_TIGHTER = 0.1
+"""What each round makes of the tolerance of the one before."""
+
+
+def _largest(vector: jax.Array) -> Scalar:
+    return jnp.max(jnp.abs(vector), initial=0)
+
+
+def _violation(c: Point) -> Scalar:
+    return jnp.maximum(_largest(c.equality), jnp.max(c.inequality, initial=0))
+
+
+def _init(parts, params):
+    _, inner, constraints, penalty = parts
+    shapes = jax.eval_shape(constraints.__call__, params)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    state = trees.strong(inner.init(params))
+    own = trees.own_answer(state, params)
+    wide = jnp.promote_types(zeros.equality.dtype, float)
+    unknown, none = jnp.asarray(jnp.inf, wide), jnp.int32(0)
+    return MeritState(
+        answer=Answer(params if own is None else own.params, unknown, unknown, jnp.int8(Status.RUNNING)),
+        multipliers=constraints.structured(params, zeros),
+        inner=state,
+        penalty=jnp.asarray(penalty, zeros.equality.dtype),
+        shift=zeros,
+        constraints=zeros,
+        tolerance=unknown,
+        violation=unknown,
+        lowest=-unknown,
+        count=jnp.int32(-1),
+        best=unknown,
+        stubborn=none,
+        idle=none,
+    )
+
+
+def _added(merit, constraints, shift, penalty, value_fn, params):
+    extra = merit.value(constraints(params), shift, penalty)
+    value = value_fn(params)
+    return value + extra.astype(value.dtype)
+
+
+class _Judged(NamedTuple):
+    """What the inner method has made of the point given."""
+
+    state: Any
+    moves: Params
+    accepted: Scalar
+    params: Params
+    stationarity: Scalar
+    status: Scalar
+
+
+def _inner_update(inner, state, params, grad, value, value_fn, extra) -> _Judged:
+    update = optax.with_extra_args_support(inner).update
+    moves, new = update(grad, state, params, value=value, grad=grad, value_fn=value_fn, **extra)
+    new = trees.keep_types(new, state)
+    own = trees.own_answer(new, params)
+    if own is None:
+        return _Judged(new, moves, jnp.asarray(True), params, trees.norm(grad), jnp.int8(Status.RUNNING))
+    accepted = trees.all_equal(own.params, params)
+    return _Judged(new, moves, accepted, own.params, own.residual, jnp.asarray(own.status, jnp.int8))
+
+
+def _verdict(state, judged, violation, ended, value, eps) -> Scalar:
+    """The method's own word: what the rounds have come to."""
+    open_end = (judged.status == Status.UNBOUNDED) & (violation <= _FEASIBLE)
+    bottom = -(eps**-2.5)
+    floor = (judged.status == Status.NOISE_FLOOR) & (violation <= eps**0.5)
+    tired = jnp.where(floor, Status.NOISE_FLOOR, Status.STALLED)
+    status = jnp.where(ended & (state.idle >= _PATIENCE), tired, Status.RUNNING)
+    lost = (state.stubborn >= _STUBBORN) & (violation > eps**0.25)
+    status = jnp.where(lost, Status.INFEASIBLE, status)
+    status = jnp.where(open_end | ((value < bottom) & (violation <= _FEASIBLE)), Status.UNBOUNDED, status)
+    return status.astype(jnp.int8)
+
+
+def _back_to(params: Params, target: Params) -> Params:
+    """The update from one point to another, exact where a number allows it."""
+
+    def one(x, q):
+        update = q - x
+        return update + (q - (x + update))
+
+    return jax.tree.map(one, params, target)
+
+
+def _next_round(merit, state, ended, weights, violation, residual, runaway, hopeless, eps):
+    """Multipliers, penalty and tolerance for the round to come, where one has ended."""
+    enough = violation <= jnp.maximum(0.25 * state.violation, eps**0.75)
+    shift, penalty = merit.renew(weights, state.shift, state.penalty, enough)
+    # The multipliers of a merit function that falls without limit mean nothing.
+    shift = trees.choose(runaway, state.shift, shift)
+    penalty = jnp.where(runaway, 10 * state.penalty, penalty)
+    penalty = jnp.minimum(penalty, eps**-0.75)
+    finite = trees.all_finite(shift)
+    better = residual < 0.9 * state.best
+    held = (violation > 0.9 * state.violation) & (violation > eps**0.25) & hopeless
+    new = state._replace(
+        shift=trees.choose(finite, shift, state.shift),
+        penalty=penalty.astype(state.penalty.dtype),
+        tolerance=_TIGHTER * state.tolerance,
+        violation=violation,
+        best=jnp.minimum(residual, state.best),
+        stubborn=jnp.where(held, state.stubborn + 1, 0),
+        idle=jnp.where(better, 0, state.idle + 1),
+        count=jnp.int32(0),
+    )
+    return trees.choose(ended, trees.keep_types(new, state), state)
+
+
+def _update(
+    parts, updates, state: MeritState, params=None, *, value: Any = None, value_fn: Any = None, **extra
+):
+    merit, inner, constraints, _ = parts
+    checks.require("a method with constraints", params=params, value=value)
+    extra.pop("grad", None)
+    f = jnp.asarray(value).astype(state.answer.value.dtype)
+    c, pull = jax.vjp(constraints.__call__, params)
+    eps = float(jnp.finfo(c.equality.dtype).eps)
+    first = state.count < 0
+    size = jnp.maximum(1, trees.norm(updates)).astype(f.dtype)
+    penalty = merit.start(state.penalty, f.astype(c.equality.dtype), c)
+    state = state._replace(
+        penalty=jnp.where(first & jnp.isfinite(penalty), penalty, state.penalty),
+        tolerance=jnp.where(first, _TIGHTER * size, state.tolerance),
+        lowest=jnp.where(first, -jnp.maximum(1, jnp.abs(f)) / eps, state.lowest),
+    )
+
+    weights = merit.weights(c, state.shift, state.penalty)
+    (slopes,) = pull(weights)
+    grad = jax.tree.map(jnp.add, updates, slopes)
+    total = f + merit.value(c, state.shift, state.penalty).astype(f.dtype)
+    total = jnp.where(trees.all_finite(c), total, jnp.inf).astype(jnp.asarray(value).dtype)
+    total_fn = None
+    if value_fn is not None:
+        total_fn = Partial(_added, merit, constraints, state.shift, state.penalty, value_fn)
+    judged = _inner_update(inner, state.inner, params, grad, total, total_fn, extra)
+
+    keep = judged.accepted
+    multipliers = trees.choose(keep, constraints.structured(params, weights), state.multipliers)
+    c = trees.choose(keep, c, state.constraints)
+    weights = merit.weights(c, state.shift, state.penalty)
+    f = jnp.where(keep, f, state.answer.value)
+    violation = _violation(c).astype(f.dtype)
+    both = _largest(jnp.minimum(-c.inequality, weights.inequality)).astype(f.dtype)
+    # A violation counts by what it is worth: the value that it hides is the multiplier times it.
+    price = jnp.maximum(1, jnp.maximum(_largest(weights.equality), _largest(weights.inequality))).astype(
+        f.dtype
+    )
+    residual = jnp.maximum(judged.stationarity.astype(f.dtype), jnp.maximum(price * violation, both))
+
+    floor = jnp.maximum(state.tolerance, 10 * eps * size)
+    over = judged.status != Status.RUNNING
+    # The penalty is too small to hold the objective: what is below all reason is beyond the constraints.
+    runaway = (violation > _FEASIBLE) & ((f < state.lowest) | (judged.status == Status.UNBOUNDED))
+    runaway = runaway & (state.count >= _RETURN)
+    # New multipliers deserve a step before they change again.
+    settled = ((judged.stationarity <= floor) & (state.count > 0)) | over | runaway
+    ended = settled | (state.count >= _LONGEST_ROUND)
+    # Large multipliers that the constraints' slopes cancel: no direction lowers the violation.
+    hopeless = settled & (trees.norm(slopes) <= _CANCELLED * trees.norm(weights))
+    new = state._replace(inner=judged.state, constraints=c, multipliers=multipliers, count=state.count + 1)
+    new = new._replace(count=jnp.maximum(new.count, 1))
+    measure = jnp.maximum(violation, both)
+    new = _next_round(merit, new, ended, weights, measure, residual, runaway, hopeless, eps)
+    status = _verdict(new, judged, violation, ended, f, eps)
+    outside = first & merit.interior & ~(jnp.max(c.inequality, initial=-jnp.inf) < 0)
+    status = jnp.where(outside, jnp.int8(Status.INFEASIBLE), status)
+    answer = Answer(judged.params, f, residual, status)
+    moves = trees.choose(ended, _back_to(params, judged.params), judged.moves)
+    return moves, trees.keep_types(new._replace(answer=answer), state)
+
+
+class _Around(optax.GradientTransformationExtraArgs):
+    """The transformation, and what holds at its answers: the conditions of Karush, Kuhn and Tucker."""
+
+    def optimality(self, value_fn: Any, params: Params, state: MeritState) -> Any:
+        """The conditions that `gdjax.implicit.root` differentiates, where constraints are either active or not."""
+        update: Any = self.update
+        _, inner, constraints, _ = update.args[0]
+        lam, mu = (
+            ravel_pytree(part)[0].astype(c.dtype)
+            for part, c in zip(state.multipliers, state.constraints, strict=True)
+        )
+        active = mu > -state.constraints.inequality
+        within = getattr(inner, "optimality", None)
+
+        def conditions(unknowns):
+            point, lam, mu = unknowns
+
+            def lagrangian(p):
+                c = constraints(p)
+                return value_fn(p) + jnp.sum(lam * c.equality) + jnp.sum(mu * c.inequality)
+
+            if within is None:
+                slope = jax.grad(lagrangian)(point)
+            else:
+                slope = within(lagrangian, params, state.inner)[1]((point,))[0]
+            c = constraints(point)
+            return slope, c.equality, jnp.where(active, c.inequality, mu)
+
+        return (params, lam, mu), conditions
+
+
+def around(
+    merit: Merit, inner: Transformation, equality: Any, inequality: Any, penalty: Any
+) -> Transformation:
+    """The flat method that minimizes a merit function by an inner method.
+
+    Args:
+      merit: what is added to the objective.
+      inner: any transformation.
+      equality: ``params -> h``, an array or a pytree of arrays, or None.
+      inequality: ``params -> g``, likewise.
+      penalty: the first penalty parameter.
+    """
+    method: Any = checks.transformation(inner)
+    for name, function in (("equality", equality), ("inequality", inequality)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function of params, got {type(function).__name__}")
+    if equality is None and inequality is None:
+        raise ValueError("a method with constraints needs equality or inequality")
+    parts = (*trees.callables_as_trees((merit, method, Constraints(equality, inequality))), penalty)
+    return _Around(Partial(_init, parts), Partial(_update, parts))
