@@ -250,7 +250,10 @@ class Run:
         answer, status = state.answer, state.status
         value, residual = answer.value, answer.residual
         if self.draws_batches and self.objective.full is not None:
-            full, grad = jax.value_and_grad(self._evaluator.full())(answer.params)
+            total, optimality = self._evaluator.full(), getattr(self.optimizer, "optimality", None)
+            if optimality is not None:  # a method that minimizes more than the objective: a regularizer
+                total = optimality(total, answer.params, state.optimizer)[2]
+            full, grad = jax.value_and_grad(total)(answer.params)
             if trees.own_answer(state.optimizer, answer.params) is None:
                 residual = trees.norm(grad).astype(residual.dtype)
             value = full.astype(value.dtype)

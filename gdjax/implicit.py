@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 
 from gdjax import jaxprs, trees
@@ -121,19 +122,42 @@ def root(
 
     Args:
       value_fn: the objective.
-      optimality: ``(value_fn, params, state) -> (unknowns, conditions)`` with the params first among the unknowns
-        and ``conditions(unknowns)`` of the same size, zero at the solution. Which bounds and constraints hold
-        is read off the state.
+      optimality: ``(value_fn, params, state) -> (unknowns, conditions, value)`` with the params first among the
+        unknowns, ``conditions(unknowns)`` of the same size, zero at the solution, and ``value(params)`` what is
+        minimized in all. Which bounds and constraints hold is read off the state.
       solve: as `minimizer` takes it, with ``rest.state`` the method's state.
 
     Returns:
       ``params``, ``value`` and ``rest``, as `minimizer` does.
     """
     params, value, residual, sound, rest = detached(solve)
-    unknowns, conditions = optimality(value_fn, params, rest.state)
-    program = _Program(lambda z: (value_fn(z[0]), conditions(z)), unknowns)
+    unknowns, conditions, total = optimality(value_fn, params, rest.state)
+    program = _Program(lambda z: (total(z[0]), conditions(z)), unknowns)
     params, value = _attach_root(program, program.constants, unknowns, value, residual, sound)
     return params, value, rest
+
+
+class FixedPoint(optax.GradientTransformationExtraArgs):
+    r"""A transformation whose answers are fixed points, :math:`x = \operatorname{prox}_{t r}(x - t \nabla f(x))`.
+
+    What is derived from it says of what, by ``splits``.
+    """
+
+    def splits(self, state: Any) -> tuple[Callable[[Params], Params], Callable[[Params], Any], Any]:
+        r"""The proximal operator at :math:`t` as a function of params, the value of :math:`r`, and :math:`t`."""
+        raise TypeError("this transformation does not say what its answers are fixed points of")
+
+    def optimality(self, value_fn: ValueFn, params: Params, state: Any) -> Any:
+        """The conditions that `root` differentiates: the gradient mapping is zero."""
+        prox, penalty, rate = self.splits(state)
+
+        def conditions(unknowns):
+            point, back = ravel_pytree(unknowns[0])
+            slope = ravel_pytree(jax.grad(value_fn)(unknowns[0]))[0]
+            target = ravel_pytree(prox(back(point - rate * slope)))[0]
+            return ((point - target) / rate,)
+
+        return (params,), conditions, lambda p: value_fn(p) + penalty(p)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -118,3 +118,46 @@ def test_unrolled_runs_keep_memory_for_the_root_of_their_steps():
 def test_unrolled_flat_runs_keep_states_alone():
     hessian = 40 * 40 * 4
     assert bytes_to_differentiate(lambda rate: gdjax.newton(), 512) < 512 * hessian
+
+
+def test_the_lasso_is_differentiated_through_its_fixed_point(x64):
+    """Coordinates apart: x = soft(b, w), F = (x - b)^2 / 2 + w |x|."""
+    b = jnp.array([3.0, -0.4, -2.0])
+    stop = gdjax.stopping.residual_below(1e-10)
+
+    def solved(weight):
+        method = gdjax.proximal_gradient(None, gdjax.regularizers.l1(weight))
+        return gdjax.minimize(lambda x: 0.5 * jnp.sum((x - b) ** 2), jnp.zeros(3), method, stop=stop)
+
+    slopes = jax.jacobian(lambda weight: solved(weight).params)(1.0)
+    np.testing.assert_allclose(slopes, [-1.0, 0.0, 1.0], atol=1e-8)
+    np.testing.assert_allclose(jax.grad(lambda weight: solved(weight).value)(1.0), 2.0 + 1.0, rtol=1e-8)
+
+
+def test_correlated_lasso_against_finite_differences(x64):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(30, 8)), rng.normal(size=30)
+    stop = gdjax.stopping.residual_below(1e-11)
+
+    def total(weight):
+        method = gdjax.proximal_gradient(None, gdjax.regularizers.l1(weight))
+        run = gdjax.minimize(
+            lambda x: 0.5 * jnp.sum((a @ x - b) ** 2), jnp.zeros(8), method, stop=stop, max_steps=20_000
+        )
+        return jnp.sum(run.params * jnp.arange(8.0))
+
+    np.testing.assert_allclose(
+        jax.grad(total)(2.0), (total(2.0 + 1e-5) - total(2.0 - 1e-5)) / 2e-5, rtol=1e-5
+    )
+
+
+def test_a_projected_answer_is_differentiated(x64):
+    """The projection of c onto the simplex: entries off the support stand still."""
+    stop = gdjax.stopping.residual_below(1e-10)
+
+    def nearest(c):
+        method = gdjax.spectral_projected_gradient(gdjax.projections.simplex)
+        return gdjax.minimize(lambda x: jnp.sum((x - c) ** 2), jnp.full(3, 1 / 3), method, stop=stop).params
+
+    expected = [[0.5, -0.5, 0.0], [-0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(jax.jacobian(nearest)(jnp.array([0.6, 0.5, -1.0])), expected, atol=1e-8)

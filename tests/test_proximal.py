@@ -237,3 +237,12 @@ def test_trees_and_closures_cross_jit(x64):
 
     w = np.asarray(solve(2.0).params["w"]).reshape(-1)
     assert abs(lasso_gap(a, b, 2.0, w)) < 1e-8
+
+
+def test_mini_batches_end_with_the_whole_objective_and_its_regularizer():
+    data = jnp.arange(8.0)
+    objective = gdjax.finite_sum(lambda w, batch: jnp.mean((batch - w) ** 2), data, 2)
+    method = gdjax.proximal_gradient(0.01, gdjax.regularizers.l1(0.5))
+    run = gdjax.minimize(objective, 1.0, method, stop=None, max_steps=30, key=0)
+    expected = np.mean((np.arange(8.0) - float(run.params)) ** 2) + 0.5 * abs(float(run.params))
+    np.testing.assert_allclose(run.value, expected, rtol=1e-6)

@@ -242,7 +242,7 @@ class _Around(optax.GradientTransformationExtraArgs):
             c = constraints(point)
             return slope, c.equality, jnp.where(active, c.inequality, mu)
 
-        return (params, lam, mu), conditions
+        return (params, lam, mu), conditions, value_fn
 
 
 def around(

@@ -250,7 +250,7 @@ class _Bounded(optax.GradientTransformationExtraArgs):
             walls = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
             return (jnp.where(low | high, point - walls, slope),)
 
-        return (params,), conditions
+        return (params,), conditions, value_fn
 
 
 class _Memory(NamedTuple):

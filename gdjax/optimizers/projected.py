@@ -14,6 +14,7 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
+from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
 from gdjax.trials import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
@@ -258,6 +259,15 @@ def _verdict(dead, idle, drowned, finite, value):
     return jnp.where(value < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
 
 
+class _Spectral(FixedPoint):
+    """The transformation, and what holds at its answers."""
+
+    def splits(self, state):
+        del state
+        update: Any = self.update
+        return update.args[0][0], lambda params: 0, 1
+
+
 def spectral_projected_gradient(
     projection: Callable[[Params], Params], *, first_step: Any = None, memory: int = 10
 ) -> Transformation:
@@ -296,6 +306,4 @@ def spectral_projected_gradient(
     if memory < 1:
         raise ValueError(f"spectral_projected_gradient: memory must be at least 1, got {memory}")
     parts = (*trees.callables_as_trees((projection, first_step)), _Memory(memory))
-    return optax.GradientTransformationExtraArgs(
-        Partial(_spectral_init, parts), Partial(_spectral_update, parts)
-    )
+    return _Spectral(Partial(_spectral_init, parts), Partial(_spectral_update, parts))

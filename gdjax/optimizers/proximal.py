@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
 from gdjax.acceleration import Seen, by_gradient, by_value, constant, fista, never, plain, strongly_convex
+from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
 from gdjax.regularizers import Regularizer
 from gdjax.trials import flat
@@ -256,6 +256,15 @@ def _verdict(dead, finite, drowned, idle, total):
     return jnp.where(total < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
 
 
+class _Proximal(FixedPoint):
+    """The transformation, and what holds at its answers."""
+
+    def splits(self, state):
+        update: Any = self.update
+        regularizer, rate = update.args[0][1], jax.lax.stop_gradient(state.rate)
+        return lambda params: regularizer.prox(params, rate), regularizer.value, rate
+
+
 def proximal_gradient(
     learning_rate: Any = None,
     regularizer: Regularizer | None = None,
@@ -305,4 +314,4 @@ def proximal_gradient(
     if not isinstance(rule, Backtracking):
         checks.concrete("proximal_gradient", low=0, learning_rate=rule)
     parts = trees.callables_as_trees((rule, regularizer, Partial(momentum), Partial(restart)))
-    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))
+    return _Proximal(Partial(_init, parts), Partial(_update, parts))
