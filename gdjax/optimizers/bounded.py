@@ -309,7 +309,7 @@ def lbfgsb(
     Example:
       >>> import gdjax, jax.numpy as jnp
       >>> f = lambda x: jnp.sum((x - jnp.array([2.0, 0.5])) ** 2)
-      >>> gdjax.minimize(f, jnp.zeros(2), gdjax.lbfgsb(0.0, 1.0)).params.tolist()
+      >>> gdjax.minimize(f, jnp.zeros(2), gdjax.lbfgsb(0.0, 1.0)).params.round(3).tolist()
       [1.0, 0.5]
     """
     if isinstance(memory, bool) or not hasattr(memory, "__index__") or memory < 1:
