@@ -44,18 +44,20 @@ class Program(NamedTuple):
       strides: for each recorded variable, the steps between its rows.
       compiled: the program itself.
       lanes: None for the grid.
+      nbytes: what it needs on a device, inputs aside.
     """
 
     run: Callable[[list[Any], tuple[int, ...]], tuple[dict[str, np.ndarray], int]]
     strides: dict[str, int]
     compiled: Any
     lanes: Lanes | None
+    nbytes: int
 
-    @property
-    def nbytes(self) -> int:
-        """What it needs on a device, inputs aside."""
-        memory = self.compiled.memory_analysis()
-        return 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+def _nbytes(compiled: Any) -> int:
+    """Not for every call: to ask takes milliseconds."""
+    memory = compiled.memory_analysis()
+    return 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
 def trace(
@@ -138,7 +140,7 @@ def _grid(trial: Traced, values: list[Any], how: How) -> Program:
         meant = tuple(slice(length) for length in lengths)
         return {name: np.asarray(array)[meant] for name, array in call(*values).items()}, 0
 
-    return Program(run, trial.strides, made, None)
+    return Program(run, trial.strides, made, None, _nbytes(made))
 
 
 def _shorter(value: Any, parts: int) -> Any:
@@ -167,7 +169,7 @@ def _laned(trial: Traced, values: list[Any], how: How) -> Program:
         outputs, ticks = call(part, np.array(lengths, np.int32), *values)
         return {name: _in_order(array, lengths, parts) for name, array in outputs.items()}, int(np.max(ticks))
 
-    return Program(run, trial.strides, made, lanes)
+    return Program(run, trial.strides, made, lanes, _nbytes(made))
 
 
 def _of_one(through: Callable[..., Any]) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ class Bar:
 
     def finished(self, box: Box, found: dict[str, np.ndarray]) -> None:
         """Shows what a box came to."""
-        if "status" in found and "value" in found:
+        if self._bar is not None and "status" in found and "value" in found:
             lost, value = np.isin(found["status"], FAILED), found["value"]
             self._lost += int(lost.sum())
             self._best = min(self._best, np.min(value, initial=np.inf, where=np.isfinite(value) & ~lost))
