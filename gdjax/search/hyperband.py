@@ -96,7 +96,8 @@ def hyperband(
     def evaluated(sample):
         return trial(**sample)
 
-    found, before = [], 0
+    found: list[xarray.Dataset] = []
+    before = 0
     for number, (count, first) in enumerate(brackets(run.max_steps, factor, smallest)):
         settings = {
             name: np.asarray(values) for name, values in draw(count, jax.random.fold_in(key, number)).items()

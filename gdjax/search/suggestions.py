@@ -99,7 +99,7 @@ def ask_and_tell(
     def evaluated(sample, **others):
         return trial(**sample, **others)
 
-    found = []
+    found: list[xarray.Dataset] = []
     for number in range(1, rounds + 1):
         asked, settings = _batch(study, space, batch)
         runs = sweep(evaluated, {"sample": settings, **(axes or {})}, progress=False)
