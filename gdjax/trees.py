@@ -1,11 +1,13 @@
 """Small tools for pytrees that neither JAX nor optax has."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax.types import Answer, Params, Scalar
@@ -15,6 +17,7 @@ __all__ = [
     "all_finite",
     "callables_as_trees",
     "choose",
+    "flat",
     "keep_types",
     "norm",
     "own_answer",
@@ -74,6 +77,13 @@ def all_equal(a: Params, b: Params) -> Scalar:
 def size(tree: Params) -> int:
     """How many numbers a tree holds."""
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def flat(tree: Params) -> tuple[jax.Array, Callable]:
+    """The tree as one vector of float32 at least, and the way back."""
+    vector, back = ravel_pytree(tree)
+    dtype = jnp.promote_types(vector.dtype, jnp.float32)
+    return vector.astype(dtype), lambda v: back(v.astype(vector.dtype))
 
 
 def norm(tree: Params) -> Scalar:

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from gdjax.linalg.subproblems import Move, norm
+from gdjax.trees import flat
 from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
+from gdjax.verdicts import fell
 
 __all__ = [
     "ACCEPT",
     "Base",
     "Judgement",
     "capped",
-    "flat",
     "join",
     "judge",
     "move_to",
@@ -78,13 +78,6 @@ class Judgement(NamedTuple):
     along: Scalar
     shrink: Scalar
     drowned: Scalar
-
-
-def flat(tree: Params):
-    """The tree as one vector of float32 at least, and the way back."""
-    vector, back = ravel_pytree(tree)
-    dtype = jnp.promote_types(vector.dtype, jnp.float32)
-    return vector.astype(dtype), lambda v: back(v.astype(vector.dtype))
 
 
 def start(params: Params) -> Base:
@@ -165,8 +158,7 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
     floor = noise & (still | (base.failures >= 4) | (base.idle >= _PATIENCE))
     status = jnp.where(still | (base.failures >= limit), Status.STALLED, Status.RUNNING)
     status = jnp.where(floor, Status.NOISE_FLOOR, status)
-    bottom = -(jnp.asarray(jnp.finfo(origin.dtype).max, value.dtype) ** 0.5)
-    status = jnp.where(value < bottom, Status.UNBOUNDED, status)
+    status = jnp.where(fell(value, origin.dtype), Status.UNBOUNDED, status)
     return jnp.where(jnp.isfinite(base.answer.residual), status, Status.NONFINITE).astype(jnp.int8)
 
 

@@ -3,6 +3,9 @@
 import gc
 import itertools
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -42,6 +45,26 @@ def room_for_programs():
     if next(_turn) % 8 == 0 and _maps() > MAPPED:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="session")
+def python():
+    """A function that runs code in a fresh interpreter at the root of the tree, and returns what it printed."""
+
+    def run(code, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).resolve().parent.parent,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture

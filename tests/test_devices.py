@@ -1,10 +1,7 @@
 """One run over four devices, in an interpreter of its own: the same numbers, and few collectives."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,20 +22,11 @@ print({name: program.count(name + "(") for name in ("all-reduce", "all-gather", 
 """
 
 
-def test_data_in_parallel_and_sharded_states():
+def test_data_in_parallel_and_sharded_states(python):
     page = (ROOT / "docs" / "how-to-scale.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)) + SCRIPT
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, **flags},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    counts = ast.literal_eval(done.stdout.splitlines()[-1])
+    printed = python(code, **flags)
+    counts = ast.literal_eval(printed.splitlines()[-1])
     assert 1 <= counts["all-reduce"] <= 4, counts
     assert counts["all-gather"] == counts["all-to-all"] == 0, counts

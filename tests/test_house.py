@@ -4,9 +4,7 @@ import ast
 import functools
 import importlib
 import inspect
-import os
 import re
-import subprocess
 import sys
 import types
 import typing
@@ -34,6 +32,7 @@ LAYERS = [
         "scalars",
         "schedules",
         "stopping",
+        "verdicts",
     },
     {"linalg"},
     {"derivatives", "implicit", "parts", "regularizers", "linesearch", "trials"},
@@ -120,21 +119,6 @@ def third_party(path):
     return found - set(sys.stdlib_module_names) - {"gdjax"}
 
 
-def python(code, **environment):
-    """Runs code in a fresh interpreter at the root of the tree, returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_imports_go_down(path):
     here = room_of(module_name(path))
@@ -194,7 +178,7 @@ def test_lower_layers_need_only_jax_and_optax(path):
         assert third_party(path) <= {"jax", "jaxlib", "optax", "numpy"}
 
 
-def test_import_is_light():
+def test_import_is_light(python):
     names = "print(*sorted({m.split('.')[0] for m in sys.modules}))"
     ground = set(python(f"import sys, jax, optax; {names}").split())
     ours = set(python(f"import sys, gdjax; {names}").split())
@@ -205,7 +189,7 @@ def test_import_is_light():
     assert not [name for name in heavy if name in loaded]
 
 
-def test_import_starts_no_device():
+def test_import_starts_no_device(python):
     """With a platform that does not exist, the first array made at import time would raise."""
     assert python("import gdjax; print('ok')", JAX_PLATFORMS="nonexistent") == "ok\n"
     with pytest.raises(AssertionError, match="nonexistent"):
@@ -220,7 +204,7 @@ LAZY = [
 
 
 @pytest.mark.parametrize("name", LAZY)
-def test_lazy_rooms_come_when_named(name):
+def test_lazy_rooms_come_when_named(name, python):
     assert python(f"import gdjax; print(gdjax.{name}.__name__)") == f"gdjax.{name}\n"
 
 

@@ -1,10 +1,5 @@
 """Several devices: the same results, no word between them; in a process of its own with four devices of the CPU."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -12,8 +7,6 @@ from jax.sharding import Mesh
 
 import gdjax
 from gdjax.sweeps.meshes import as_mesh, padded
-
-ROOT = Path(__file__).resolve().parent.parent
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, optax
@@ -61,19 +54,10 @@ print("the same")
 """
 
 
-def test_four_devices_in_a_process_of_their_own():
+def test_four_devices_in_a_process_of_their_own(python):
     flags = "--xla_force_host_platform_device_count=4"
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip().endswith("the same")
+    printed = python(PROGRAM, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+    assert printed.strip().endswith("the same")
 
 
 def test_one_device_needs_no_mesh():

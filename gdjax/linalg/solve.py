@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax.linalg.vectors import add, count, norm, ratio, times, unit, vdot
+from gdjax import trees
+from gdjax.linalg.vectors import add, norm, ratio, times, unit, vdot
 from gdjax.trees import choose
 from gdjax.types import MatVec, Params, Scalar
 
@@ -81,7 +82,7 @@ def cg(
       [1.0, 2.0]
     """
     right, size = unit(right)
-    most = count(right) if max_steps is None else max_steps
+    most = trees.size(right) if max_steps is None else max_steps
     direction = preconditioner(right)
     goal = tolerance * norm(right)
     start = _CGState(
@@ -156,7 +157,7 @@ def minres(product: MatVec, right: Params, *, tolerance: Any = 1e-5, max_steps: 
       [1.0, -1.0]
     """
     right, size = unit(right)
-    most = 2 * count(right) if max_steps is None else max_steps
+    most = 2 * trees.size(right) if max_steps is None else max_steps
     start_norm = norm(right)
     one, zero = jnp.ones_like(start_norm), jnp.zeros_like(start_norm)
     goal = tolerance * start_norm

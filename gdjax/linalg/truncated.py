@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax.linalg.vectors import add, count, norm, ratio, times, unit, vdot
+from gdjax import trees
+from gdjax.linalg.vectors import add, norm, ratio, times, unit, vdot
 from gdjax.trees import choose
 from gdjax.types import MatVec, Params, Scalar
 
@@ -84,7 +85,7 @@ def truncated_cg(
       ([1.0, 0.0], 3.0, True)
     """
     gradient, size = unit(gradient)
-    most = count(gradient) if max_steps is None else max_steps
+    most = trees.size(gradient) if max_steps is None else max_steps
     start_norm = norm(gradient)
     goal = tolerance * start_norm
     radius = jnp.asarray(radius, start_norm.dtype)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gdjax.types import Params, Scalar
 
-__all__ = ["add", "count", "landing", "norm", "ratio", "times", "unit", "vdot"]
+__all__ = ["add", "landing", "norm", "ratio", "times", "unit", "vdot"]
 
 
 def _wide(tree: Params) -> Params:
@@ -48,11 +48,6 @@ def norm(tree: Params) -> Scalar:
 def ratio(a: Scalar, b: Scalar) -> Scalar:
     """``a / b``, or 0 where b is 0."""
     return jnp.where(b != 0, a / jnp.where(b != 0, b, 1), 0)
-
-
-def count(tree: Params) -> int:
-    """How many numbers the tree holds."""
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def landing(x: jax.Array, target: jax.Array) -> jax.Array:

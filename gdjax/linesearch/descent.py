@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search
-from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.trees import flat
+from gdjax.types import Answer, Scalar, Status, Transformation
+from gdjax.verdicts import ended, fell
 
 __all__ = ["DescentState", "Direction", "Move", "descend"]
 
@@ -117,13 +118,6 @@ class _Verdict(NamedTuple):
     noise: Scalar
     along: Scalar
     bracket: Bracket
-
-
-def flat(tree: Params) -> tuple[jax.Array, Callable]:
-    """The tree as one vector of float32 at least, and the way back."""
-    vector, back = ravel_pytree(tree)
-    dtype = jnp.promote_types(vector.dtype, jnp.float32)
-    return vector.astype(dtype), lambda v: back(v.astype(vector.dtype))
 
 
 def _dot(a, b):
@@ -230,7 +224,8 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
     over = idle >= _PATIENCE
     curvature = jnp.sqrt(yy / ss).astype(f.dtype)
-    status = _status(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend), jnp.fmin(f, fhere))
+    drowned = residual <= 10 * eps * size * jnp.minimum(curvature, bend)
+    status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), ended(over, drowned))
     bend = jnp.where(move.paired, jnp.maximum(curvature, bend), bend)
     best = Best(jnp.where(renewed, f, jnp.minimum(lowest, fhere)), jnp.where(progress, residual, mark), bend)
     proposal = jnp.where(over, here, proposal)
@@ -238,12 +233,6 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     answer = Answer(back(here), fhere, residual, status)
     new = DescentState(answer, g, p, bracket, memory, best, idle)
     return back(proposal - x), trees.keep_types(new, state)
-
-
-def _status(over, drowned, f):
-    status = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, Status.STALLED), Status.RUNNING)
-    bottom = -(float(jnp.finfo(f.dtype).max) ** 0.5)
-    return jnp.where(f < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
 
 
 def descend(direction: Direction, search: Search) -> Transformation:

@@ -9,9 +9,10 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax import trees
-from gdjax.linesearch.descent import Direction, descend, flat
+from gdjax.linesearch.descent import Direction, descend
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import Search, strong_wolfe
+from gdjax.trees import flat
 from gdjax.types import Transformation
 
 __all__ = ["line_search"]

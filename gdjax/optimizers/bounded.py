@@ -11,14 +11,15 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
 from gdjax.linalg import boxes
 from gdjax.linalg.boxes import Pairs
 from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, strong_wolfe
+from gdjax.trees import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.verdicts import ended, fell
 
 __all__ = ["BoundedState", "lbfgsb"]
 
@@ -79,12 +80,6 @@ class _Trial(NamedTuple):
     bracket: Bracket
 
 
-def _flat(tree: Params):
-    vector, back = ravel_pytree(tree)
-    wide = jnp.promote_types(vector.dtype, jnp.float32)
-    return vector.astype(wide), lambda v: back(v.astype(vector.dtype))
-
-
 def _spread(name: str, bound: Any, params: Params, absent: float) -> Params:
     """A bound for every number of the params, in its type."""
     bound = absent if bound is None else bound
@@ -103,13 +98,13 @@ def _spread(name: str, bound: Any, params: Params, absent: float) -> Params:
 def _box(bounds: tuple[Any, Any], params: Params) -> _Box:
     lower = _spread("lower", bounds[0], params, -np.inf)
     upper = _spread("upper", bounds[1], params, np.inf)
-    return _Box(_flat(lower)[0], _flat(upper)[0], (lower, upper))
+    return _Box(flat(lower)[0], flat(upper)[0], (lower, upper))
 
 
 def _init(parts, params):
     memory, search, *bounds = parts
     box = _box(tuple(bounds), params)
-    x, back = _flat(params)
+    x, back = flat(params)
     start = back(jnp.clip(x, box.lower, box.upper))
     unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
     return BoundedState(
@@ -134,7 +129,7 @@ def _reach(box: _Box, x, p):
 
 def _judge(search, state: BoundedState, box: _Box, params, value, grad) -> _Trial:
     """Lets the search judge the point given; a point that is the base itself is taken without a test."""
-    (x, _), (base, _) = _flat(params), _flat(state.answer.params)
+    (x, _), (base, _) = flat(params), flat(state.answer.params)
     p, wide = state.direction, value.dtype
     s = x - base
     first = ~(state.lowest < jnp.inf)
@@ -179,23 +174,17 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
     return jax.lax.cond(moved, ask, lambda: (state.direction, trial.bracket, state.pairs))
 
 
-def _status(over, drowned, lowest):
-    status = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, Status.STALLED), Status.RUNNING)
-    bottom = -(float(jnp.finfo(lowest.dtype).max) ** 0.5)
-    return jnp.where(lowest < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
-
-
 def _update(parts, updates, state: BoundedState, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("lbfgsb", params=params, value=value)
     _, search, *bounds = parts
     box = _box(tuple(bounds), params)
-    given, back = _flat(updates)
+    given, back = flat(updates)
     if given.size == 0:
         return updates, state
     f = jnp.asarray(value).astype(state.answer.value.dtype)
     trial = _judge(search, state, box, params, f, given)
-    accept, (base, _) = trial.accept, _flat(state.answer.params)
+    accept, (base, _) = trial.accept, flat(state.answer.params)
     here, grad = jnp.where(accept, trial.point, base), jnp.where(accept, given, state.grad)
     fhere = jnp.where(accept, f, state.answer.value)
     short = boxes.projected(here, grad, box.lower, box.upper)
@@ -216,7 +205,8 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     curvature = jnp.where(jnp.isfinite(curvature), curvature, 0)
     bend = jnp.where(accept & ~trial.fresh, jnp.maximum(curvature, state.bend), state.bend)
     eps = float(jnp.finfo(here.dtype).eps)
-    status = _status(over, residual <= 10 * eps * size * bend, jnp.fmin(f, fhere))
+    status = ended(over, residual <= 10 * eps * size * bend)
+    status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), status)
     target = jnp.where(over, here, target)
     new = BoundedState(
         answer=Answer(back(here), fhere, residual, status),
@@ -240,13 +230,13 @@ class _Bounded(optax.GradientTransformationExtraArgs):
         """The conditions that `gdjax.implicit.root` differentiates."""
         update: Any = self.update
         box = _box(tuple(update.args[0][2:]), params)
-        x, grad = _flat(params)[0], state.grad
+        x, grad = flat(params)[0], state.grad
         held = box.lower == box.upper
         low = jax.lax.stop_gradient((x <= box.lower) & ((grad > 0) | held))
         high = jax.lax.stop_gradient((x >= box.upper) & (grad < 0) & ~held)
 
         def conditions(unknowns):
-            point, slope = _flat(unknowns[0])[0], _flat(jax.grad(value_fn)(unknowns[0]))[0]
+            point, slope = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
             walls = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
             return (jnp.where(low | high, point - walls, slope),)
 

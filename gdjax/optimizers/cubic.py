@@ -67,12 +67,12 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     del extra
     checks.require("cubic_newton", params=params, value=value, value_fn=value_fn)
     curvature, weight = parts
-    x, back = trials.flat(params)
-    grad, _ = trials.flat(updates)
+    x, back = trees.flat(params)
+    grad, _ = trees.flat(updates)
     old = trials.join(state.base, state.answer)
     judged = trials.judge(old, x, value, grad)
     base = trials.move_to(old, judged, params, value, grad)
-    origin, _ = trials.flat(base.answer.params)
+    origin, _ = trees.flat(base.answer.params)
     operator = trials.operator_at(curvature, value_fn, base.answer.params)
     factors = jax.lax.cond(judged.accept, lambda: eigen(operator.dense()), lambda: state.factors)
     first = _first_weight(weight, origin, base.grad, factors)

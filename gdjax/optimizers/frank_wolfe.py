@@ -15,8 +15,9 @@ from jax.tree_util import Partial
 
 from gdjax import checks, trees
 from gdjax.linalg.vectors import landing
-from gdjax.trials import flat
+from gdjax.trees import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.verdicts import ended
 
 __all__ = [
     "FrankWolfeState",
@@ -244,9 +245,8 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     idle = jnp.where(drowned & ~better, state.idle + 1, 0)
     failures = jnp.where(accept, 0, state.failures + 1)
     dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound | (~accept & (not isinstance(step, ShortStep)))
-    lost = jnp.where(finite & sound, Status.STALLED, Status.NONFINITE)
-    status = jnp.where(dead, jnp.where(drowned, Status.NOISE_FLOOR, lost), Status.RUNNING)
-    status = jnp.where(idle >= _PATIENCE, Status.NOISE_FLOOR, status).astype(jnp.int8)
+    worn = idle >= _PATIENCE
+    status = ended(dead | worn, drowned | worn, finite & sound)
     new = FrankWolfeState(
         Answer(back(here), best, gap, status),
         slope,

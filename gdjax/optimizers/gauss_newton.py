@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gdjax import checks, trials
+from gdjax import checks, trees
 from gdjax.linalg.jacobians import damped_solve, require_composite, rows_at, spectrum
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.types import Params, Transformation
@@ -48,8 +48,8 @@ def _plain(updates, state, params=None, *, value_fn: Any = None, **extra):
     del extra
     checks.require("gauss_newton", params=params, value_fn=value_fn)
     composite = require_composite(value_fn, "gauss_newton")
-    grad, _ = trials.flat(updates)
-    _, back = trials.flat(params)
+    grad, _ = trees.flat(updates)
+    _, back = trees.flat(params)
     return back(_rows_step(composite, params, grad.dtype)), state
 
 
@@ -117,7 +117,7 @@ def covariance(objective: Any, params: Params) -> jax.Array:
       0.3333
     """
     composite = require_composite(objective, "covariance")
-    x, _ = trials.flat(params)
+    x, _ = trees.flat(params)
     rows, rest = rows_at(composite, params, x.dtype)
     found = spectrum(rows, rest, jnp.ones_like(x))
     residuals, _ = ravel_pytree(composite.model(params))

@@ -215,10 +215,10 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     damping, scaling, geodesic = parts
     checks.require("levenberg_marquardt", params=params, value=value, value_fn=value_fn)
     composite = require_composite(value_fn, "levenberg_marquardt")
-    x, back = trials.flat(params)
-    grad, _ = trials.flat(updates)
+    x, back = trees.flat(params)
+    grad, _ = trees.flat(updates)
     old = trials.join(state.base, state.answer)
-    origin, _ = trials.flat(old.answer.params)
+    origin, _ = trees.flat(old.answer.params)
     judged = trials.judge(old, x, value, grad)
     judged = judged._replace(length=norm(state.spectrum.scales * (x - origin)))
     base = trials.move_to(old, judged, params, value, grad)

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 
 from gdjax import checks, trees
 from gdjax.linalg.vectors import landing
-from gdjax.trials import flat
+from gdjax.trees import flat
 from gdjax.types import Answer, Scalar, Status, Transformation
 
 __all__ = [

@@ -135,14 +135,14 @@ class NewtonState(NamedTuple):
 
 
 def _plain_init(parts, params):
-    return NewtonState(parts[0](trials.flat(params)[0]))
+    return NewtonState(parts[0](trees.flat(params)[0]))
 
 
 def _plain_update(parts, updates, state, params=None, *, value_fn: Any = None, **extra):
     del extra
     checks.require("newton", params=params, value_fn=value_fn)
     _, fresh, curvature = parts
-    grad, back = trials.flat(updates)
+    grad, back = trees.flat(updates)
     step, memory = fresh(state.memory, trials.operator_at(curvature, value_fn, params), grad)
     return back(_downhill(step, grad)), NewtonState(memory)
 

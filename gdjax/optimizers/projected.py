@@ -16,8 +16,9 @@ from jax.tree_util import Partial
 from gdjax import checks, trees
 from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
-from gdjax.trials import flat
+from gdjax.trees import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.verdicts import ended, fell
 
 __all__ = ["ProjectedState", "SpectralState", "projected", "spectral_projected_gradient"]
 
@@ -232,7 +233,9 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
     idle = jnp.where(drowned & ~better, state.idle + 1, 0)
     failures = jnp.where(accept, 0, state.failures + 1)
     dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound
-    status = _verdict(dead, idle, drowned, judged.finite & sound, best)
+    worn = idle >= _PATIENCE
+    status = ended(dead | worn, drowned | worn, judged.finite & sound)
+    status = jnp.where(fell(best), jnp.int8(Status.UNBOUNDED), status)
     values = jnp.roll(state.values, 1).at[0].set(f)
     values = jnp.where(judged.fresh, jnp.full_like(values, -jnp.inf).at[0].set(f), values)
     new = SpectralState(
@@ -249,14 +252,6 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
         jnp.where(better, residual, state.least),
     )
     return back(landing(x, trial)), trees.keep_types(new, state)
-
-
-def _verdict(dead, idle, drowned, finite, value):
-    lost = jnp.where(finite, Status.STALLED, Status.NONFINITE)
-    status = jnp.where(dead, jnp.where(drowned, Status.NOISE_FLOOR, lost), Status.RUNNING)
-    status = jnp.where(idle >= _PATIENCE, Status.NOISE_FLOOR, status)
-    bottom = -(float(jnp.finfo(value.dtype).max) ** 0.5)
-    return jnp.where(value < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
 
 
 class _Spectral(FixedPoint):

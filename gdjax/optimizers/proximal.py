@@ -23,8 +23,9 @@ from gdjax.acceleration import Seen, by_gradient, by_value, constant, fista, nev
 from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
 from gdjax.regularizers import Regularizer
-from gdjax.trials import flat
+from gdjax.trees import flat
 from gdjax.types import Answer, Scalar, Status, Transformation
+from gdjax.verdicts import ended, fell
 
 __all__ = [
     "Backtracking",
@@ -226,7 +227,9 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     drowned = drowned & jnp.isfinite(residual)
     better = residual < 0.5 * state.least
     idle = jnp.where(drowned & ~better, state.idle + 1, 0)
-    status = _verdict(judged.dead | ~sound, finite & sound, drowned, idle, best)
+    worn = idle >= _PATIENCE
+    status = ended(judged.dead | ~sound | worn, drowned | worn, finite & sound)
+    status = jnp.where(fell(best), jnp.int8(Status.UNBOUNDED), status)
     shown = jnp.where(jnp.isfinite(best), best, jnp.where(first, f, state.answer.value))
     new = ProximalState(
         Answer(back(here), shown, residual, status),
@@ -246,14 +249,6 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
         jnp.where(better, residual, state.least),
     )
     return back(landing(x, target)), trees.keep_types(new, state)
-
-
-def _verdict(dead, finite, drowned, idle, total):
-    lost = jnp.where(finite, Status.STALLED, Status.NONFINITE)
-    status = jnp.where(dead, jnp.where(drowned, Status.NOISE_FLOOR, lost), Status.RUNNING)
-    status = jnp.where(idle >= _PATIENCE, Status.NOISE_FLOOR, status)
-    bottom = -(float(jnp.finfo(total.dtype).max) ** 0.5)
-    return jnp.where(total < bottom, Status.UNBOUNDED, status).astype(jnp.int8)
 
 
 class _Proximal(FixedPoint):

@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 from gdjax import checks, derivatives, linalg, trees
 from gdjax.linalg.vectors import landing
 from gdjax.regularizers import Regularizer
-from gdjax.trials import flat, operator_at
+from gdjax.trials import operator_at
 from gdjax.types import Answer, Curvature, Params, Scalar, Status, Transformation
 
 __all__ = [
@@ -150,22 +150,22 @@ def _norm(v):
 
 def _linear(parts, params):
     """The map on flat vectors, its transpose, and the way back from its flat outputs."""
-    x, back = flat(params)
+    x, back = trees.flat(params)
     if parts.linear is None:
         return (lambda v: v), (lambda v: v), back
     shapes = jax.eval_shape(parts.linear, params)
-    _, unflatten = flat(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+    _, unflatten = trees.flat(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
     transpose = jax.linear_transpose(parts.linear, params)
 
     def forward(v):
-        return flat(parts.linear(back(v)))[0].astype(x.dtype)
+        return trees.flat(parts.linear(back(v)))[0].astype(x.dtype)
 
-    return forward, lambda w: flat(transpose(unflatten(w))[0])[0].astype(x.dtype), unflatten
+    return forward, lambda w: trees.flat(transpose(unflatten(w))[0])[0].astype(x.dtype), unflatten
 
 
 def _init(parts, params):
     forward, _, _ = _linear(parts, params)
-    x, _ = flat(params)
+    x, _ = trees.flat(params)
     z = forward(x)
     inner = ()
     if isinstance(parts.x_update, GradientSteps):
@@ -180,7 +180,7 @@ def _init(parts, params):
 def _split(parts, state, reached, before, unflatten):
     """The z- and u-updates, given the image of x."""
     relaxed = parts.relaxation * reached + (1 - parts.relaxation) * before
-    z, _ = flat(parts.regularizer.prox(unflatten(relaxed + state.dual), 1 / state.rho))
+    z, _ = trees.flat(parts.regularizer.prox(unflatten(relaxed + state.dual), 1 / state.rho))
     z = z.astype(reached.dtype)
     return z, state.dual + relaxed - z
 
@@ -198,7 +198,7 @@ def _balance(parts, state, transpose, reached, z, before, u):
 def _next_x(parts, state, rho, v, maps, point, given):
     """The x-update from ``point = (x, grad)``."""
     (x, grad), (forward, transpose, unflatten) = point, maps
-    _, back = flat(given[0])
+    _, back = trees.flat(given[0])
     params, value, extra = given
     rule = parts.x_update
     if isinstance(rule, NewtonStep):
@@ -216,18 +216,18 @@ def _next_x(parts, state, rho, v, maps, point, given):
         update = optax.with_extra_args_support(rule.optimizer).update
         extra = {**extra, "grad": slope}
         moves, inner = update(slope, state.inner, params, value=height.astype(value.dtype), **extra)
-        return x + flat(moves)[0], trees.keep_types(inner, state.inner)
-    return flat(rule(unflatten(v), rho, params))[0], state.inner
+        return x + trees.flat(moves)[0], trees.keep_types(inner, state.inner)
+    return trees.flat(rule(unflatten(v), rho, params))[0], state.inner
 
 
 def _at_z(parts, updates, state, params, value):
     """One iteration where the x-update is a formula and A the identity: evaluated at z, which is the answer."""
-    (z, back), (grad, _) = flat(params), flat(updates)
+    (z, back), (grad, _) = trees.flat(params), trees.flat(updates)
     f = value.astype(state.answer.value.dtype)
     first = state.count == 0
     slope = _norm(grad + state.rho * state.dual).astype(f.dtype)
     total = f + jnp.asarray(parts.regularizer.value(params)).astype(f.dtype)
-    x, _ = flat(parts.x_update(back(z - state.dual), state.rho, params))
+    x, _ = trees.flat(parts.x_update(back(z - state.dual), state.rho, params))
     after, u = _split(parts, state, x, z, back)
     rho, dual = _balance(parts, state, lambda w: w, x, after, z, u)
     shown = jnp.where(jnp.isfinite(total), total, f)
@@ -237,7 +237,7 @@ def _at_z(parts, updates, state, params, value):
 def _at_x(parts, updates, state, params, value, extra):
     """One update where :math:`x` itself is evaluated; z and u move when the x-update is done."""
     forward, transpose, unflatten = _linear(parts, params)
-    (x, _), (grad, _) = flat(params), flat(updates)
+    (x, _), (grad, _) = trees.flat(params), trees.flat(updates)
     f = value.astype(state.answer.value.dtype)
     reached = forward(x)
     before = jnp.where(state.count == 0, reached, state.split)
@@ -266,7 +266,7 @@ def _update(parts, updates, state, params: Any = None, *, value: Any = None, **e
         due = jnp.asarray(True)
     else:
         target, (total, residual), carried, due = _at_x(parts, updates, state, params, value, extra)
-    (x, back), sound = flat(params), jnp.all(jnp.isfinite(target)) & jnp.all(jnp.isfinite(carried[1]))
+    (x, back), sound = trees.flat(params), jnp.all(jnp.isfinite(target)) & jnp.all(jnp.isfinite(carried[1]))
     good = (jnp.isfinite(value) & jnp.isfinite(residual)) | (state.count == 0)
     status = jnp.where(sound & good, Status.RUNNING, Status.NONFINITE).astype(jnp.int8)
     residual = jnp.where(jnp.isnan(residual), jnp.inf, residual)

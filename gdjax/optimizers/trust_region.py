@@ -78,7 +78,7 @@ def _shapes(subproblem: Subproblem, x: jax.Array) -> Any:
 
 def _init(parts, params):
     subproblem, curvature, _ = parts
-    x, _ = trials.flat(params)
+    x, _ = trees.flat(params)
     matrix = jnp.zeros((x.size, x.size), x.dtype) if isinstance(curvature, Secant) else ()
     base = trials.start(params)
     zero = jnp.zeros((), x.dtype)
@@ -130,7 +130,7 @@ def _next_radius(radius, judged):
 
 def _learned(secant, matrix, base, judged, x, grad):
     """The secant matrix after a trial, rejected ones included; before the first it is a multiple of one."""
-    origin, _ = trials.flat(base.answer.params)
+    origin, _ = trees.flat(base.answer.params)
     s, y = x - origin, grad - base.grad
     curved, size = jnp.dot(s, y), jnp.dot(s, s)
     scale = jnp.where((base.count == 1) & (curved > 0), jnp.dot(y, y) / curved, 0)
@@ -150,12 +150,12 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     del extra
     subproblem, curvature, radius = parts
     checks.require("trust_region", params=params, value=value)
-    x, back = trials.flat(params)
-    grad, _ = trials.flat(updates)
+    x, back = trees.flat(params)
+    grad, _ = trees.flat(updates)
     old = trials.join(state.base, state.answer)
     judged = trials.judge(old, x, value, grad)
     base = trials.move_to(old, judged, params, value, grad)
-    origin, _ = trials.flat(base.answer.params)
+    origin, _ = trees.flat(base.answer.params)
     walked = state.pattern.trial
     pattern = _walked(state.pattern, judged, x, base.answer.value)
 

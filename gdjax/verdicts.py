@@ -1,0 +1,33 @@
+"""How methods that judge their own progress end: the words that several of them share."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from gdjax.types import Scalar, Status
+
+__all__ = ["ended", "fell"]
+
+
+def ended(over: Scalar, drowned: Scalar, finite: Any = True) -> Scalar:
+    """RUNNING until it is over; then NOISE_FLOOR where what is left drowns in rounding, else STALLED or NONFINITE.
+
+    Args:
+      over: whether no progress is to be expected.
+      drowned: whether the residual is as small as rounding allows.
+      finite: whether the last trial was.
+    """
+    lost = jnp.where(finite, Status.STALLED, Status.NONFINITE)
+    verdict = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, lost), Status.RUNNING)
+    return verdict.astype(jnp.int8)
+
+
+def fell(value: Scalar, dtype: Any = None) -> Scalar:
+    """Whether a value has fallen out of the range in which differences mean anything.
+
+    Args:
+      value: the objective's.
+      dtype: whose range; the value's by default.
+    """
+    limit = float(jnp.finfo(value.dtype if dtype is None else dtype).max) ** 0.5
+    return value < -limit
