@@ -162,6 +162,27 @@ def test_a_small_budget_makes_chunks(monkeypatch):
     np.testing.assert_allclose(parts.value, whole.value, rtol=1e-5)
 
 
+def test_chunks_keep_to_the_caches(monkeypatch):
+    from gdjax.sweeps import engine
+
+    def trial(rate, scale):
+        return gdjax.Run(
+            lambda x: scale * jnp.sum(jnp.tanh(x) ** 2),
+            jnp.ones(1000),
+            optax.sgd(rate),
+            stop=None,
+            max_steps=5,
+        )
+
+    axes = {"rate": np.linspace(0.01, 0.1, 12), "scale": np.linspace(1, 2, 5)}
+    whole = gdjax.sweep(trial, axes)
+    monkeypatch.setattr(engine, "CACHED", 12 * engine.AT_ONCE * 1000 * 4)
+    monkeypatch.setattr(engine, "FEWEST", 1)
+    parts = gdjax.sweep(trial, axes)
+    assert 1 < parts.attrs["chunk"] < whole.attrs["chunk"] == 60
+    np.testing.assert_allclose(parts.value, whole.value, rtol=1e-5)
+
+
 def test_a_lost_run_touches_no_other():
     def trial(rate):
         return gdjax.Run(

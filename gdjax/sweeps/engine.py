@@ -10,9 +10,18 @@ import numpy as np
 
 from gdjax.sweeps.meshes import devices_of, padded
 from gdjax.sweeps.plan import Box, Plan, budget, halved, lengths, pieces
-from gdjax.sweeps.programs import How, Program, compiled
+from gdjax.sweeps.programs import How, Program, compiled, trace
+from gdjax.sweeps.sharing import footprint
+from gdjax.sweeps.sharing import plan as shared_by
 
 __all__ = ["Engine", "described"]
+
+CACHED = 2**26
+"""Bytes at work in a chunk beyond which a processor's caches no longer help."""
+AT_ONCE = 4
+"""How many arrays of the largest size are at work at a time."""
+FEWEST = 16
+"""Runs of a chunk that are worth one call."""
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -37,6 +46,8 @@ class Engine:
         self._sample: tuple[Box, dict[str, np.ndarray]] | None = None
         self._trial = trial, fixed, plan.names
         self._how = How(params, lanes, plan.mesh)
+        if plan.auto and jax.default_backend() == "cpu":
+            self._fit_caches()
         self._compile()
         while plan.auto and self.program.nbytes > budget() and math.prod(self.tiles) > 1:
             runs = math.prod(self.tiles)
@@ -48,6 +59,19 @@ class Engine:
     def _shape(self) -> list[int]:
         """The leading axes of the program's inputs."""
         return padded(self.tiles, self.plan.mesh)
+
+    def _fit_caches(self) -> None:
+        """Cuts a grid into chunks whose arrays the processor's caches hold, across axes that share work last."""
+        plan = self.plan
+        values = plan.abstract([1] * len(plan.sizes))
+        found = trace(*self._trial, values, self._how.params, self._how.lanes)
+        runs = devices_of(plan.mesh) * max(FEWEST, CACHED // (AT_ONCE * footprint(found.program.jaxpr) + 1))
+        if found.loop is not None or runs >= plan.chunk:
+            return
+        nested, order = shared_by(found.program, plan.owners, plan.sizes)
+        plan.order = order if nested else plan.order
+        plan.chunk = runs
+        self.tiles = plan.tiles
 
     def _compile(self) -> None:
         try:

@@ -95,7 +95,8 @@ def sweep(
       axes: from names to values. Numbers, arrays, keys and pytrees of arrays with equal leading axis
         are mapped; `static` marks what is not an array.
       chunk: runs in one call of the compiled program, at least 1; chunks bound memory, and the
-        progress bar moves between them. ``"auto"`` takes all runs that fit a quarter of the memory.
+        progress bar moves between them. ``"auto"`` takes all runs that fit a quarter of the memory, and
+        of a grid on a processor no more than its caches like.
       lanes: how many runs that stop early are made at a time, or a `gdjax.sweeps.Lanes`; ``"auto"`` chooses by
         the size of a run. None makes all runs of a chunk under one ``vmap``: each waits for the slowest.
       mesh: devices that share the runs of each chunk: ``"all"`` of this process, or a mesh, whatever its shape.

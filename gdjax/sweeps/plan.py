@@ -97,6 +97,11 @@ class Plan:
         return [axis.name for axis in self.axes]
 
     @property
+    def owners(self) -> list[int]:
+        """For each array of the inputs the axis that it belongs to."""
+        return [i for i, axis in enumerate(self.axes) for _ in jax.tree.leaves(axis.values)]
+
+    @property
     def tiles(self) -> list[int]:
         """The size of a box along each axis."""
         if self._fixed is not None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["Plan", "depends", "operations", "plan"]
+__all__ = ["Plan", "depends", "footprint", "operations", "plan"]
 
 Axes = frozenset[int]
 """The axes of the grid that a number depends on."""
@@ -87,6 +87,10 @@ def _program(value: Any) -> Jaxpr | None:
     return value if isinstance(value, Jaxpr) else None
 
 
+def _nbytes(aval: Any) -> int:
+    return getattr(aval, "size", 0) * getattr(getattr(aval, "dtype", None), "itemsize", 0)
+
+
 def _operations(eqn: Any) -> float:
     size = sum(math.prod(getattr(var.aval, "shape", ())) for var in eqn.outvars)
     if eqn.primitive.name == "dot_general":
@@ -139,6 +143,16 @@ def operations(program: Jaxpr, owners: list[int] | None, sizes: list[int]) -> fl
     inputs = [every] * len(program.invars) if owners is None else _inputs(owners, sizes)
     count.through(program, inputs, 1)
     return min(count.nested, count.flat)
+
+
+def footprint(program: Jaxpr) -> int:
+    """Bytes of what the largest operation of a program makes at one point."""
+    largest = 0
+    for eqn in program.eqns:
+        inner = [_program(leaf) for value in eqn.params.values() for leaf in _sequence(value)]
+        made = sum(_nbytes(var.aval) for var in eqn.outvars)
+        largest = max(largest, made, *(footprint(program) for program in inner if program is not None), 0)
+    return largest
 
 
 def _inputs(owners: list[int], sizes: list[int]) -> list[Axes]:

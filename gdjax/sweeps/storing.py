@@ -93,7 +93,7 @@ def _mine(count: int, part: tuple[int, int]) -> range:
 def _first_chunk(work: Work, traces: list[Traced], processes: int) -> None:
     """Cuts a plan for ``chunk="auto"`` by what its operations may take; across axes that share work last."""
     plan, first = work.plan, traces[0]
-    owners = [i for i, axis in enumerate(plan.axes) for _ in jax.tree.leaves(axis.values)]
+    owners = plan.owners
     nested, order = sharing.plan(first.program, owners, plan.sizes)
     plan.order = order if nested else plan.order
     count = sharing.operations(first.program.jaxpr, owners, plan.sizes)
