@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gdjax.linesearch import line_search
     from gdjax.optimizers.barzilai_borwein import barzilai_borwein
     from gdjax.optimizers.bounded import lbfgsb
+    from gdjax.optimizers.bounded_trust_region import bounded_trust_region
     from gdjax.optimizers.conjugate import nonlinear_cg
     from gdjax.optimizers.cubic import cubic_newton
     from gdjax.optimizers.frank_wolfe import frank_wolfe
@@ -62,6 +63,7 @@ _HOMES = {
     "linesearch": ("line_search",),
     "optimizers.barzilai_borwein": ("barzilai_borwein",),
     "optimizers.bounded": ("lbfgsb",),
+    "optimizers.bounded_trust_region": ("bounded_trust_region",),
     "optimizers.conjugate": ("nonlinear_cg",),
     "optimizers.cubic": ("cubic_newton",),
     "optimizers.frank_wolfe": ("frank_wolfe",),

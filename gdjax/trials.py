@@ -22,10 +22,13 @@ __all__ = [
     "ACCEPT",
     "Base",
     "Judgement",
+    "aim",
     "capped",
+    "first_radius",
     "join",
     "judge",
     "move_to",
+    "next_radius",
     "operator_at",
     "propose",
     "split",
@@ -122,13 +125,24 @@ def judge(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Judgement
     return Judgement(accept, fresh, ratio, norm(s), along, shrink, drowned & ~fresh)
 
 
-def move_to(base: Base, judged: Judgement, params: Params, value: Scalar, grad: jax.Array) -> Base:
-    """The base after the judgement: the trial where it was accepted."""
+def move_to(
+    base: Base, judged: Judgement, params: Params, value: Scalar, grad: jax.Array, residual: Any = None
+) -> Base:
+    """The base after the judgement: the trial where it was accepted.
+
+    Args:
+      base: the base before.
+      judged: the judgement.
+      params: the trial.
+      value: the objective there.
+      grad: the gradient there, flat.
+      residual: the optimality measure there; the gradient's norm by default.
+    """
 
     def take(new, old):
         return jnp.where(judged.accept, jnp.asarray(new, old.dtype), old)
 
-    residual = norm(grad)
+    residual = norm(grad) if residual is None else residual
     answer = Answer(
         jax.tree.map(take, params, base.answer.params),
         take(value, base.answer.value),
@@ -162,14 +176,40 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
     return jnp.where(jnp.isfinite(base.answer.residual), status, Status.NONFINITE).astype(jnp.int8)
 
 
-def propose(base: Base, move: Move, x: jax.Array, back: Callable[[jax.Array], Params]) -> tuple[Base, Params]:
-    """The base with its verdict, and the updates that lead from ``x`` to the next trial, finite always."""
+def aim(
+    base: Base, move: Move, trial: jax.Array, back: Callable[[jax.Array], Params]
+) -> tuple[Base, jax.Array]:
+    """The base with its verdict, and the next trial: the one asked for, or the base where that is not finite."""
     origin, _ = flat(base.answer.params)
-    trial = origin + move.step
     trial = jnp.where(jnp.all(jnp.isfinite(trial)), trial, origin)
     landing, _ = flat(back(trial))
     answer = base.answer._replace(status=_verdict(base, move, landing))
-    return base._replace(answer=answer, move=move), back(trial - x)
+    return base._replace(answer=answer, move=move), trial
+
+
+def propose(base: Base, move: Move, x: jax.Array, back: Callable[[jax.Array], Params]) -> tuple[Base, Params]:
+    """The base with its verdict, and the updates that lead from ``x`` to the next trial, finite always."""
+    origin, _ = flat(base.answer.params)
+    base, trial = aim(base, move, origin + move.step, back)
+    return base, back(trial - x)
+
+
+def first_radius(given: Any, x: jax.Array, grad: jax.Array, form: Scalar) -> Scalar:
+    r"""As asked for, else the larger of the way to the Cauchy point, |g|^3 / |g^T B g|, and of |x|."""
+    size = norm(grad)
+    unit = jnp.where(size > 0, size, 1)
+    point = size / (jnp.abs(form) / unit / unit)
+    far = jnp.where(jnp.isfinite(point) & (point > 0), point, 1)
+    automatic = jnp.maximum(far, norm(x))
+    return automatic if given is None else jnp.asarray(given, x.dtype)
+
+
+def next_radius(radius: Scalar, judged: Judgement) -> Scalar:
+    """Conn, Gould, Toint (2000), section 17.1, without a largest radius."""
+    reach = judged.length / judged.along
+    grown = jnp.maximum(radius, 2 * reach)
+    good = (judged.ratio >= 0.75) & (reach >= 0.9 * radius)
+    return jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, jnp.where(good, grown, radius))
 
 
 def capped(radius: Scalar) -> Scalar:

@@ -35,7 +35,7 @@ LAYERS = [
         "verdicts",
     },
     {"linalg"},
-    {"derivatives", "implicit", "parts", "regularizers", "linesearch", "trials"},
+    {"bounds", "derivatives", "implicit", "parts", "regularizers", "linesearch", "trials"},
     {"evaluation", "fixed"},
     {"optimizers", "problems", "driver"},
     {"checkpoints", "constraints", "minimization"},

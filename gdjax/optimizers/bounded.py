@@ -7,18 +7,16 @@ minimum in the box, and proposes the next. No trial is outside the box.
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
-import numpy as np
-import optax
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
+from gdjax.bounds import Between, Box, box_of, ordered
 from gdjax.linalg import boxes
 from gdjax.linalg.boxes import Pairs
 from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, strong_wolfe
 from gdjax.trees import flat
-from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Scalar, Status, Transformation
 from gdjax.verdicts import ended, fell
 
 __all__ = ["BoundedState", "lbfgsb"]
@@ -59,14 +57,6 @@ class BoundedState(NamedTuple):
     idle: Scalar
 
 
-class _Box(NamedTuple):
-    """The bounds as flat vectors in the type of the params, and as trees."""
-
-    lower: jax.Array
-    upper: jax.Array
-    trees: tuple[Params, Params]
-
-
 class _Trial(NamedTuple):
     """The point given, and what the search says about it."""
 
@@ -80,30 +70,9 @@ class _Trial(NamedTuple):
     bracket: Bracket
 
 
-def _spread(name: str, bound: Any, params: Params, absent: float) -> Params:
-    """A bound for every number of the params, in its type."""
-    bound = absent if bound is None else bound
-    try:
-        full = jax.tree.broadcast(bound, params, is_leaf=lambda leaf: leaf is None)
-        return jax.tree.map(
-            lambda b, p: jnp.broadcast_to(jnp.asarray(absent if b is None else b, p.dtype), p.shape),
-            full,
-            params,
-            is_leaf=lambda leaf: leaf is None,
-        )
-    except ValueError as error:
-        raise ValueError(f"lbfgsb: {name} does not fit the params: {error}") from None
-
-
-def _box(bounds: tuple[Any, Any], params: Params) -> _Box:
-    lower = _spread("lower", bounds[0], params, -np.inf)
-    upper = _spread("upper", bounds[1], params, np.inf)
-    return _Box(flat(lower)[0], flat(upper)[0], (lower, upper))
-
-
 def _init(parts, params):
     memory, search, *bounds = parts
-    box = _box(tuple(bounds), params)
+    box = box_of("lbfgsb", tuple(bounds), params)
     x, back = flat(params)
     start = back(jnp.clip(x, box.lower, box.upper))
     unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
@@ -120,14 +89,14 @@ def _init(parts, params):
     )
 
 
-def _reach(box: _Box, x, p):
+def _reach(box: Box, x, p):
     """The longest step along a direction: to the first wall, but never less than one, nor far out."""
     length = jnp.sqrt(jnp.sum(p * p))
     far = _LONGEST * jnp.maximum(1, jnp.sqrt(jnp.sum(x * x))) / length
     return jnp.minimum(jnp.maximum(boxes.room(x, p, box.lower, box.upper), 1), far)
 
 
-def _judge(search, state: BoundedState, box: _Box, params, value, grad) -> _Trial:
+def _judge(search, state: BoundedState, box: Box, params, value, grad) -> _Trial:
     """Lets the search judge the point given; a point that is the base itself is taken without a test."""
     (x, _), (base, _) = flat(params), flat(state.answer.params)
     p, wide = state.direction, value.dtype
@@ -178,7 +147,7 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     del extra
     checks.require("lbfgsb", params=params, value=value)
     _, search, *bounds = parts
-    box = _box(tuple(bounds), params)
+    box = box_of("lbfgsb", tuple(bounds), params)
     given, back = flat(updates)
     if given.size == 0:
         return updates, state
@@ -219,28 +188,15 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
         bend=bend,
         idle=idle,
     )
-    moves = jax.tree.map(boxes.stay_inside, params, back(target), *box.trees)
-    return moves, trees.keep_types(new, state)
+    return box.moves(params, back(target)), trees.keep_types(new, state)
 
 
-class _Bounded(optax.GradientTransformationExtraArgs):
-    """The transformation, and what holds at its answers: where no wall does, the gradient is zero."""
+class _Bounded(Between):
+    """The transformation, and what holds at its answers."""
 
-    def optimality(self, value_fn: Any, params: Params, state: BoundedState) -> Any:
-        """The conditions that `gdjax.implicit.root` differentiates."""
+    def walls(self, params, state):
         update: Any = self.update
-        box = _box(tuple(update.args[0][2:]), params)
-        x, grad = flat(params)[0], state.grad
-        held = box.lower == box.upper
-        low = jax.lax.stop_gradient((x <= box.lower) & ((grad > 0) | held))
-        high = jax.lax.stop_gradient((x >= box.upper) & (grad < 0) & ~held)
-
-        def conditions(unknowns):
-            point, slope = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
-            walls = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
-            return (jnp.where(low | high, point - walls, slope),)
-
-        return (params,), conditions, value_fn
+        return box_of("lbfgsb", tuple(update.args[0][2:]), params), state.grad
 
 
 class _Memory(NamedTuple):
@@ -250,17 +206,6 @@ class _Memory(NamedTuple):
 
     def __call__(self, x):
         return boxes.no_pairs(self.pairs, x)
-
-
-def _ordered(lower: Any, upper: Any) -> None:
-    """Raises where the bounds are known at the door and leave no room."""
-    alike = jax.tree.structure(lower) == jax.tree.structure(upper)
-    pairs = zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True) if alike else []
-    for low, high in pairs:
-        if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
-            continue
-        if not np.all(np.asarray(low) <= np.asarray(high)):
-            raise ValueError(f"lbfgsb: lower must not exceed upper, got {low} and {high}")
 
 
 def lbfgsb(
@@ -304,7 +249,7 @@ def lbfgsb(
     """
     if isinstance(memory, bool) or not hasattr(memory, "__index__") or memory < 1:
         raise ValueError(f"lbfgsb: memory must be an integer of at least 1, got {memory!r}")
-    _ordered(lower, upper)
+    ordered("lbfgsb", lower, upper)
     search = strong_wolfe() if search is None else search
     parts = (Partial(_Memory(int(memory))), search, lower, upper)
     return _Bounded(Partial(_init, parts), Partial(_update, parts))

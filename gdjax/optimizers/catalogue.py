@@ -11,6 +11,7 @@ from gdjax.optimizers import (
     adaptive,
     barzilai_borwein,
     bounded,
+    bounded_trust_region,
     conjugate,
     cubic,
     first_order,
@@ -67,6 +68,7 @@ CATALOGUE: dict[str, Entry] = {
     "sr1": Entry(quasi_newton.sr1, {}),
     "lbfgs": Entry(limited_memory.lbfgs, {}),
     "lbfgsb": Entry(bounded.lbfgsb, {}),
+    "bounded_trust_region": Entry(bounded_trust_region.bounded_trust_region, {}),
     "barzilai_borwein": Entry(barzilai_borwein.barzilai_borwein, {}),
     "nonlinear_cg": Entry(conjugate.nonlinear_cg, {}),
     "proximal_gradient": Entry(

@@ -86,16 +86,6 @@ def _init(parts, params):
     return TrustRegionState(base.answer, trials.split(base), zero, _shapes(subproblem, x), matrix, pattern)
 
 
-def _first_radius(given, x, grad, form):
-    r"""As asked for, else the larger of the way to the Cauchy point, |g|^3 / |g^T B g|, and of |x|."""
-    size = norm(grad)
-    unit = jnp.where(size > 0, size, 1)
-    point = size / (jnp.abs(form) / unit / unit)
-    far = jnp.where(jnp.isfinite(point) & (point > 0), point, 1)
-    automatic = jnp.maximum(far, norm(x))
-    return automatic if given is None else jnp.asarray(given, x.dtype)
-
-
 def _walked(pattern, judged, x, value):
     """The pattern after a trial: it begins anew with data, and where it was followed."""
     anew = judged.fresh | (pattern.trial & judged.accept)
@@ -118,14 +108,6 @@ def _walk_on(pattern, move, origin, value, radius):
     again = Move(step, -gain / trials.ACCEPT, jnp.zeros_like(gain), move.scale)
     started = Pattern(origin, value, jnp.zeros_like(pattern.count), pattern.reach, go)
     return trees.choose(go, again, move), trees.choose(go, started, pattern)
-
-
-def _next_radius(radius, judged):
-    """Conn, Gould, Toint (2000), section 17.1, without a largest radius."""
-    reach = judged.length / judged.along
-    grown = jnp.maximum(radius, 2 * reach)
-    good = (judged.ratio >= 0.75) & (reach >= 0.9 * radius)
-    return jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, jnp.where(good, grown, radius))
 
 
 def _learned(secant, matrix, base, judged, x, grad):
@@ -174,8 +156,8 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         )
 
     first = old.count == 0
-    start = _first_radius(radius, origin, base.grad, subproblem.form(factors, product, base.grad))
-    size = jnp.where(judged.fresh | walked, state.radius, _next_radius(state.radius, judged))
+    start = trials.first_radius(radius, origin, base.grad, subproblem.form(factors, product, base.grad))
+    size = jnp.where(judged.fresh | walked, state.radius, trials.next_radius(state.radius, judged))
     size = trials.capped(jnp.where(first, start, size))
     move = subproblem.solve(factors, product, base.grad, size)
     # A first step that ends inside sets the scale.

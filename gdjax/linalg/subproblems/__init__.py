@@ -12,6 +12,7 @@ Reference: Conn, Gould, Toint, Trust-Region Methods, SIAM 2000, chapter 7; Noced
 Optimization, 2nd edition, chapter 4.
 """
 
+from gdjax.linalg.subproblems.boxed import between
 from gdjax.linalg.subproblems.model import Move, Subproblem, norm
 from gdjax.linalg.subproblems.products import cauchy, steihaug
 from gdjax.linalg.subproblems.spectral import Eigen, cubic_step, dogleg, eigen, exact, two_dimensional
@@ -20,6 +21,7 @@ __all__ = [
     "Eigen",
     "Move",
     "Subproblem",
+    "between",
     "cauchy",
     "cubic_step",
     "dogleg",

@@ -1,0 +1,101 @@
+r"""What methods between bounds share: the box :math:`l \le x \le u`, moves inside, and what holds at answers."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gdjax.linalg import boxes
+from gdjax.trees import flat
+from gdjax.types import Params
+
+__all__ = ["Between", "Box", "box_of", "ordered"]
+
+
+class Box(NamedTuple):
+    """The bounds as flat vectors in the type that methods compute in, and as trees in that of the params."""
+
+    lower: jax.Array
+    upper: jax.Array
+    trees: tuple[Params, Params]
+
+    def moves(self, params: Params, target: Params) -> Params:
+        """The updates whose *rounded* sum with the params is next to the target and in the box."""
+        return jax.tree.map(boxes.stay_inside, params, target, *self.trees)
+
+
+def _spread(owner: str, name: str, bound: Any, params: Params, absent: float) -> Params:
+    """A bound for every number of the params, in its type."""
+    bound = absent if bound is None else bound
+    try:
+        full = jax.tree.broadcast(bound, params, is_leaf=lambda leaf: leaf is None)
+        return jax.tree.map(
+            lambda b, p: jnp.broadcast_to(jnp.asarray(absent if b is None else b, p.dtype), p.shape),
+            full,
+            params,
+            is_leaf=lambda leaf: leaf is None,
+        )
+    except ValueError as error:
+        raise ValueError(f"{owner}: {name} does not fit the params: {error}") from None
+
+
+def box_of(owner: str, bounds: tuple[Any, Any], params: Params) -> Box:
+    """The box for params, from numbers, arrays, trees or None.
+
+    Args:
+      owner: who asks, for the error.
+      bounds: ``(lower, upper)``.
+      params: for structure, shapes and types.
+
+    Raises:
+      ValueError: if a bound does not fit the params.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> box_of("here", (0.0, None), jnp.ones(2)).upper.tolist()
+      [inf, inf]
+    """
+    lower = _spread(owner, "lower", bounds[0], params, -np.inf)
+    upper = _spread(owner, "upper", bounds[1], params, np.inf)
+    return Box(flat(lower)[0], flat(upper)[0], (lower, upper))
+
+
+def ordered(owner: str, lower: Any, upper: Any) -> None:
+    """Raises where the bounds are known at the door and leave no room.
+
+    Raises:
+      ValueError: if a lower bound exceeds its upper one.
+    """
+    alike = jax.tree.structure(lower) == jax.tree.structure(upper)
+    pairs = zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True) if alike else []
+    for low, high in pairs:
+        if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
+            continue
+        if not np.all(np.asarray(low) <= np.asarray(high)):
+            raise ValueError(f"{owner}: lower must not exceed upper, got {low} and {high}")
+
+
+class Between(optax.GradientTransformationExtraArgs):
+    """A transformation between bounds, and what holds at its answers: where no wall does, the gradient is zero."""
+
+    def walls(self, params: Params, state: Any) -> tuple[Box, jax.Array]:
+        """The box, and the gradient at the answer, flat."""
+        raise TypeError("this transformation does not say what its bounds are")
+
+    def optimality(self, value_fn: Any, params: Params, state: Any) -> Any:
+        """The conditions that `gdjax.implicit.root` differentiates."""
+        box, grad = self.walls(params, state)
+        x = flat(params)[0]
+        fixed = box.lower == box.upper
+        low = jax.lax.stop_gradient((x <= box.lower) & ((grad > 0) | fixed))
+        high = jax.lax.stop_gradient((x >= box.upper) & (grad < 0) & ~fixed)
+
+        def conditions(unknowns):
+            point, slope = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
+            walls = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
+            return (jnp.where(low | high, point - walls, slope),)
+
+        return (params,), conditions, value_fn

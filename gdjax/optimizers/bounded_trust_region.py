@@ -1,0 +1,148 @@
+r"""A trust region between bounds: :math:`\min f(x)` subject to :math:`l \le x \le u`.
+
+.. math:: p_k \approx \arg\min_p \; g_k^T p + \tfrac12 p^T B_k p
+    \quad\text{over}\quad \lVert p \rVert_2 \le \Delta_k, \; l \le x_k + p \le u
+
+Trials are judged and the radius moves as in `gdjax.trust_region`. No trial is outside the box.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from gdjax import checks, derivatives, trees, trials
+from gdjax.bounds import Between, box_of, ordered
+from gdjax.linalg import boxes
+from gdjax.linalg.subproblems import between, norm
+from gdjax.trials import Base
+from gdjax.types import Answer, Curvature, Scalar, Transformation
+
+__all__ = ["BoundedTrustRegionState", "bounded_trust_region"]
+
+
+class BoundedTrustRegionState(NamedTuple):
+    """The accepted point, the model there and the radius.
+
+    Attributes:
+      answer: the accepted point; its residual is the norm of the projected gradient.
+      base: what has been tried from it.
+      radius: the trust region's.
+      matrix: the curvature there, shape ``(n, n)``.
+    """
+
+    answer: Answer
+    base: Base
+    radius: Scalar
+    matrix: jax.Array
+
+
+def _box(parts, params):
+    return box_of("bounded_trust_region", parts[:2], params)
+
+
+def _init(parts, params):
+    box = _box(parts, params)
+    x, back = trees.flat(params)
+    base = trials.start(back(jnp.clip(x, box.lower, box.upper)))
+    matrix = jnp.zeros((x.size, x.size), x.dtype)
+    return BoundedTrustRegionState(base.answer, trials.split(base), jnp.zeros((), x.dtype), matrix)
+
+
+def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
+    del extra
+    checks.require("bounded_trust_region", params=params, value=value, value_fn=value_fn)
+    *_, radius, curvature = parts
+    box = _box(parts, params)
+    x, back = trees.flat(params)
+    grad, _ = trees.flat(updates)
+    old = trials.join(state.base, state.answer)
+    judged = trials.judge(old, x, value, grad)
+    residual = norm(boxes.projected(x, grad, box.lower, box.upper))
+    base = trials.move_to(old, judged, params, value, grad, residual)
+    origin, _ = trees.flat(base.answer.params)
+    operator = trials.operator_at(curvature, value_fn, base.answer.params)
+    matrix = jax.lax.cond(judged.accept, operator.dense, lambda: state.matrix)
+
+    first = old.count == 0
+    downhill = boxes.projected(origin, base.grad, box.lower, box.upper)
+    form = jnp.dot(downhill, matrix @ downhill)
+    start = trials.first_radius(radius, origin, downhill, form)
+    size = jnp.where(judged.fresh, state.radius, trials.next_radius(state.radius, judged))
+    size = trials.capped(jnp.where(first, start, size))
+    low, high = box.lower - origin, box.upper - origin
+    move = between(matrix, base.grad, size, low, high)
+    # A first step that ends inside sets the scale.
+    length = norm(move.step)
+    size = jnp.where(first & (length > 0), jnp.minimum(size, length), size) if radius is None else size
+    target = jnp.where(
+        move.step <= low, box.lower, jnp.where(move.step >= high, box.upper, origin + move.step)
+    )
+    base, trial = trials.aim(base, move, jnp.clip(target, box.lower, box.upper), back)
+    new = BoundedTrustRegionState(base.answer, trials.split(base), size, matrix)
+    return box.moves(params, back(trial)), new
+
+
+class _Bounded(Between):
+    """The transformation, and what holds at its answers."""
+
+    def walls(self, params, state):
+        update: Any = self.update
+        return _box(update.args[0], params), state.base.grad
+
+
+def bounded_trust_region(
+    lower: Any = None,
+    upper: Any = None,
+    radius: Any = None,
+    *,
+    curvature: Curvature = derivatives.hessian,
+) -> Transformation:
+    r"""A trust region around a quadratic model, between bounds.
+
+    .. math:: \min_x f(x) \quad\text{subject to}\quad l \le x \le u
+
+    The model is lowered down its projected gradient, at least as far as the Cauchy point, and then toward its
+    exact minimizer in the ball over the variables that are at no wall, for a few rounds (see
+    `gdjax.linalg.subproblems.between`). Curvature may have any sign: saddles are left, and once the walls that hold
+    are found, steps are Newton's on the others.
+
+    Flat: one evaluation of value and gradient an update, second derivatives at accepted points only, and one or a
+    few eigendecompositions: up to some hundreds of parameters. For more there is `gdjax.lbfgsb`. Trials are inside
+    the box to the last bit, and a run of `gdjax.minimize` starts at the projection of its starting point, so that
+    the objective is never seen outside.
+
+    Args:
+      lower: lower bounds: a number, an array, or a pytree with the structure of the params or a prefix of it;
+        ``-inf`` and None where there are none. Where ``lower == upper`` a variable is fixed.
+      upper: upper bounds, likewise.
+      radius: the first radius, positive; by default as in `gdjax.trust_region`.
+      curvature: ``(objective, params) -> Operator``: `gdjax.derivatives.hessian`, `gauss_newton`,
+        ``fisher(family)``.
+
+    Returns:
+      A transformation that keeps an `Answer`, whose residual is the norm of the projected gradient
+      :math:`P(x - g) - x`. Its verdicts are those of `gdjax.trust_region`.
+
+    Raises:
+      ValueError: if a lower bound is above an upper one where both are known.
+      TypeError: if ``curvature`` is no function; without ``value`` and ``value_fn`` in ``update``.
+
+    Reference:
+      Lin, Moré, Newton's method for large bound-constrained optimization problems, SIAM J. Optim. 9, 1999; Conn,
+      Gould, Toint, Trust-Region Methods, SIAM 2000, algorithm 12.1.1 and chapter 17.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> def rosenbrock(x):
+      ...     return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+      >>> run = gdjax.minimize(rosenbrock, jnp.array([-1.2, 1.0]), gdjax.bounded_trust_region(-2.0, 0.5))
+      >>> run.params.round(4).tolist(), gdjax.Status(int(run.status)).name
+      ([0.5, 0.25], 'CONVERGED')
+    """
+    if not callable(curvature):
+        raise TypeError(f"bounded_trust_region: curvature must be a function, got {type(curvature).__name__}")
+    ordered("bounded_trust_region", lower, upper)
+    parts = (lower, upper, radius, Partial(curvature))
+    return _Bounded(Partial(_init, parts), Partial(_update, parts))
