@@ -9,7 +9,7 @@ def main(argv: list[str]) -> None:
     if not argv or not argv[0].isidentifier():
         raise SystemExit(
             "usage: python -m gdjax.bench NAME ..., with NAME one of constrained, cutest, imports, lanes, nonsmooth, "
-            "store, sweeps, w4"
+            "store, sweeps, today, w4"
         )
     importlib.import_module(f"gdjax.bench.{argv[0]}").main(argv[1:])
 

@@ -8,7 +8,7 @@ results, which is checked.
 """
 
 import argparse
-import functools
+import importlib.util
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ import numpy as np
 import optax
 
 import gdjax
-from gdjax.bench import sweeps_torch
 from gdjax.problems import datasets
 
 __all__ = ["CASES", "Case", "main"]
@@ -37,6 +36,7 @@ class Case(NamedTuple):
       rates: the learning rates.
       seeds: how many.
       torch: ``(rate, seed) -> None``, one run in PyTorch.
+      data: what mini-batches are drawn from, or None.
       tolerance: of the final values of 9 runs in 10, relative.
     """
 
@@ -48,11 +48,21 @@ class Case(NamedTuple):
     rates: np.ndarray
     seeds: int
     torch: Callable[[float, int], Any]
+    data: Any
     tolerance: float
 
     @property
     def runs(self) -> int:
         return len(self.rates) * self.seeds
+
+
+def _in_torch(name: str, *data: Any) -> Callable[..., None]:
+    """A run of `gdjax.bench.sweeps_torch`; PyTorch is imported when it is first called."""
+
+    def run(rate, seed):
+        getattr(importlib.import_module("gdjax.bench.sweeps_torch"), name)(*data, rate, seed)
+
+    return run
 
 
 def _rosenbrock(x):
@@ -69,7 +79,8 @@ def w1() -> Case:
         2000,
         np.logspace(-4, -1, 64).astype(np.float32),
         16,
-        sweeps_torch.rosenbrock,
+        _in_torch("rosenbrock"),
+        None,
         1e-3,
     )
 
@@ -96,7 +107,8 @@ def w2() -> Case:
         500,
         np.logspace(-3, 0, 32).astype(np.float32),
         8,
-        functools.partial(sweeps_torch.logistic, data),
+        _in_torch("logistic", data),
+        data,
         1e-4,
     )
 
@@ -129,7 +141,8 @@ def w3() -> Case:
         280,
         np.logspace(-4, -1.5, 16).astype(np.float32),
         4,
-        functools.partial(sweeps_torch.mlp, data),
+        _in_torch("mlp", data),
+        data,
         1e-3,
     )
 
@@ -194,7 +207,7 @@ def _ways(case: Case) -> dict[str, tuple[int, Callable[[], Any]]]:
             jax.vmap(lambda *p: optax.tree.norm(jax.value_and_grad(case.objective.full)(bare(*p))))
         )
         ways["the same, evaluated"] = (case.runs, lambda: jax.block_until_ready(over_all(*lanes)))
-    if sweeps_torch.torch is not None:
+    if importlib.util.find_spec("torch"):
         ways["PyTorch loop"] = (1, lambda: case.torch(float(case.rates[len(case.rates) // 2]), 0))
     return ways
 

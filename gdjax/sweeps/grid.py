@@ -17,8 +17,6 @@ from gdjax.sweeps.lanes import Lanes, as_lanes
 from gdjax.sweeps.meshes import as_mesh
 from gdjax.sweeps.plan import Box, Plan, lengths
 from gdjax.sweeps.progress import Bar, advancing
-from gdjax.sweeps.store import local
-from gdjax.sweeps.storing import as_part, stored
 from gdjax.sweeps.watching import Watch, as_watch
 from gdjax.sweeps.work import Work
 
@@ -139,7 +137,10 @@ def sweep(
     choices = [{axis.name: value for axis, value in zip(fixed, values, strict=True)} for values in chosen]
     work = Work(trial, checked, choices, plan, as_lanes(lanes), params)
     if store is not None:
-        return stored(local(store), work, as_part(part), progress, as_watch(watch))
+        from gdjax.sweeps import store as stores  # here, because zarr takes a third of a second to import
+        from gdjax.sweeps import storing
+
+        return storing.stored(stores.local(store), work, storing.as_part(part), progress, as_watch(watch))
     if part is not None:
         raise ValueError("sweep: part= needs store=, where the parts come together")
     parts, engines = [], []
