@@ -234,3 +234,38 @@ def test_other_errors_and_one_run_that_does_not_fit_are_raised(monkeypatch):
 def test_errors_in_lanes(lanes):
     with pytest.raises(ValueError, match="lanes must be"):
         gdjax.sweep(descent, AXES, lanes=lanes)
+
+
+def test_tuned_lanes_tries_every_candidate_on_one_sample(monkeypatch):
+    from gdjax.sweeps import tuning
+
+    tried, take = [], tuning._seconds
+
+    def seconds(trial, plan, box, lanes):
+        spent = take(trial, plan, box, lanes)
+        tried.append((lanes, plan.runs))
+        assert spent > 0
+        return {4: 2.0, 8: 1.0}[lanes.count] + lanes.ticks
+
+    monkeypatch.setattr(tuning, "_seconds", seconds)
+
+    def trial(rate, power):
+        return gdjax.Run(lambda x: jnp.sum(x**power), jnp.ones(2), gdjax.gradient_descent(rate), max_steps=50)
+
+    axes = {"rate": np.linspace(0.1, 0.4, 40), "power": gdjax.static([2, 4])}
+    found = gdjax.sweeps.tuned_lanes(trial, axes, counts=(4, 8), ticks=(1, 2), runs=24)
+    assert found == gdjax.sweeps.Lanes(8, 1)
+    assert tried == [(gdjax.sweeps.Lanes(count, ticks), 24) for count in (4, 8) for ticks in (1, 2)]
+
+
+def test_tuned_lanes_names_what_it_cannot_tune():
+    def fixed(rate):
+        return gdjax.Run(jnp.sum, jnp.ones(2), gdjax.gradient_descent(rate), stop=None, max_steps=3)
+
+    axes = {"rate": np.linspace(0.1, 0.4, 4)}
+    with pytest.raises(ValueError, match="fixed length"):
+        gdjax.sweeps.tuned_lanes(fixed, axes, counts=(2,))
+    with pytest.raises(ValueError, match="no candidates"):
+        gdjax.sweeps.tuned_lanes(fixed, axes, counts=())
+    with pytest.raises(ValueError, match="lanes must be"):
+        gdjax.sweeps.tuned_lanes(fixed, axes, counts=(0,))

@@ -9,6 +9,7 @@ import gdjax
 from gdjax.sweeps.meshes import as_mesh, padded
 
 PROGRAM = """
+import tempfile
 import jax, jax.numpy as jnp, numpy as np, optax
 import gdjax
 from gdjax.sweeps import engine
@@ -50,6 +51,26 @@ for lanes, chunk in ((2, "auto"), (2, 8), (None, "auto")):
 
 few = gdjax.sweep(trial, {"rate": [0.1], "seed": [0], "early": gdjax.static([True])}, mesh="all")
 assert few.value.shape == (1, 1, 1) and np.isfinite(few.value).all()
+
+class Enough(Exception):
+    pass
+
+def after_two(chunk):
+    seen.append(chunk)
+    if len(seen) == 2:
+        raise Enough
+
+seen, axes = [], axes | {"early": gdjax.static([True])}
+with tempfile.TemporaryDirectory() as folder:
+    whole = gdjax.sweep(trial, axes, chunk=8, mesh="all", store=f"{folder}/whole.zarr").load()
+    try:
+        gdjax.sweep(trial, axes, chunk=8, mesh="all", store=f"{folder}/cut.zarr", watch=after_two)
+    except Enough:
+        pass
+    resumed = gdjax.sweep(trial, axes, chunk=8, mesh="all", store=f"{folder}/cut.zarr").load()
+    np.testing.assert_array_equal(resumed.value, whole.value)
+    np.testing.assert_array_equal(resumed.status, whole.status)
+    assert len(seen) == 2 and resumed.attrs["devices"] == 4
 print("the same")
 """
 

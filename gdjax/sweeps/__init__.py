@@ -6,6 +6,7 @@ from gdjax.sweeps.grid import sweep
 from gdjax.sweeps.lanes import Lanes
 from gdjax.sweeps.pruning import Halving
 from gdjax.sweeps.reading import best, rank, to_dataframe
+from gdjax.sweeps.tuning import tuned_lanes
 
 __all__ = [
     "Halving",
@@ -21,5 +22,6 @@ __all__ = [
     "static",
     "sweep",
     "to_dataframe",
+    "tuned_lanes",
     "uniform",
 ]
