@@ -100,7 +100,8 @@ def _attach_root_jvp(program, primals, tangents):
         return found, ravel_pytree(conditions)[0].astype(flat.dtype)
 
     (_, conditions), (value_dot, mixed) = jax.jvp(lambda c: at(c, flat), (constants,), (tangents[0],))
-    allowed = 2 * (flat.size**0.5) * residual + jnp.finfo(value.dtype).tiny
+    rounding = 10 * jnp.finfo(flat.dtype).eps * jnp.sqrt(jnp.sum(jnp.square(flat)))
+    allowed = 2 * (flat.size**0.5) * (residual + rounding) + jnp.finfo(value.dtype).tiny
     met = jnp.sqrt(jnp.sum(jnp.square(conditions))) <= allowed
 
     def product(v):
@@ -158,6 +159,40 @@ class FixedPoint(optax.GradientTransformationExtraArgs):
             return ((point - target) / rate,)
 
         return (params,), conditions, lambda p: value_fn(p) + penalty(p)
+
+
+class SplitPoint(optax.GradientTransformationExtraArgs):
+    r"""Answers meet :math:`\nabla f(x) + A^T y = 0`, :math:`y \in \partial g(z)` and :math:`z = A x`.
+
+    The multipliers have to be unique: the rows of :math:`A` where :math:`g` bends are independent.
+    """
+
+    def pieces(self, state: Any) -> tuple[Any, Callable[[Params], Any] | None, jax.Array, jax.Array]:
+        r"""The regularizer :math:`g`, :math:`A` or None for the identity, and :math:`z` and :math:`y`, flat."""
+        raise TypeError("this transformation does not say what it splits")
+
+    def optimality(self, value_fn: ValueFn, params: Params, state: Any) -> Any:
+        """The conditions that `root` differentiates."""
+        regularizer, linear, split, dual = self.pieces(state)
+        image = params if linear is None else jax.eval_shape(linear, params)
+        _, back = trees.flat(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), image))
+
+        def through(p):
+            return trees.flat(p if linear is None else linear(p))[0]
+
+        def conditions(unknowns):
+            point, *duals = unknowns
+            image, pull = jax.vjp(through, point)
+            slope = jax.grad(value_fn)(point)
+            y = duals[0] if duals else -trees.flat(slope)[0]
+            gap = image - trees.flat(regularizer.prox(back(image + y), 1))[0]
+            return (jax.tree.map(jnp.add, slope, pull(y)[0]), gap) if duals else (0.5 * gap,)
+
+        def total(p):
+            here = jnp.asarray(regularizer.value(back(through(p))))
+            return value_fn(p) + jnp.where(jnp.isfinite(here), here, regularizer.value(back(split)))
+
+        return (params,) if linear is None else (params, dual), conditions, total
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

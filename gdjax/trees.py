@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from gdjax.types import Answer, Params, Scalar
 
 __all__ = [
+    "Count",
     "all_equal",
     "all_finite",
     "callables_as_trees",
@@ -24,6 +25,11 @@ __all__ = [
     "size",
     "strong",
 ]
+
+
+@jax.tree_util.register_static
+class Count(int):
+    """An integer that is part of the program, like a shape: a pytree without leaves."""
 
 
 def callables_as_trees(tree: Any) -> Any:

@@ -1,12 +1,16 @@
 """Derivatives of a solution against finite differences, closed forms and each other."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import Partial
 
 import gdjax
+from gdjax.optimizers import frank_wolfe, mirror
 
 STOP = gdjax.stopping.residual_below(1e-10)
 ADAM = optax.adam(0.05)
@@ -161,3 +165,136 @@ def test_a_projected_answer_is_differentiated(x64):
 
     expected = [[0.5, -0.5, 0.0], [-0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
     np.testing.assert_allclose(jax.jacobian(nearest)(jnp.array([0.6, 0.5, -1.0])), expected, atol=1e-8)
+
+
+TIGHT = gdjax.stopping.residual_below(1e-11)
+DATA = np.random.default_rng(5).normal(size=(12, 5))
+TARGET = np.random.default_rng(6).normal(size=12)
+SIMPLEX = functools.partial(gdjax.projections.simplex, total=1.5)
+SPLITTING = {
+    "newton_step": {},
+    "formula": {
+        "x_update": lambda v, rho, params: jnp.linalg.solve(
+            DATA.T @ DATA + rho * jnp.eye(5), DATA.T @ TARGET + rho * v
+        )
+    },
+}
+
+
+def on_simplex(method):
+    """Least squares over the simplex of total 1.5."""
+
+    def solve(t):
+        def objective(x):
+            return 0.5 * jnp.sum((DATA @ x - t[0] * TARGET) ** 2) + t[1] * x[0] ** 2
+
+        return gdjax.minimize(objective, jnp.full(5, 0.3), method, stop=TIGHT, max_steps=50_000)
+
+    return solve, jnp.array([1.0, 0.5])
+
+
+def between_walls(t):
+    """A projection whose numbers are differentiated too."""
+    box = functools.partial(gdjax.projections.box, lower=t[0], upper=t[1])
+    method = gdjax.projected(optax.sgd(0.02, 0.5), box)
+    return gdjax.minimize(
+        lambda x: 0.5 * jnp.sum((DATA @ x - TARGET) ** 2), jnp.zeros(5), method, stop=TIGHT, max_steps=50_000
+    )
+
+
+def multiplicative(t):
+    method = gdjax.mirror_descent(0.05, mirror.orthant_entropy())
+    return gdjax.minimize(
+        lambda x: 0.5 * jnp.sum((DATA @ x - t[0] * TARGET) ** 2) + t[1] * jnp.sum(x**2),
+        jnp.full(5, 0.3),
+        method,
+        stop=TIGHT,
+        max_steps=50_000,
+    )
+
+
+def in_the_box(t):
+    """Frank-Wolfe ends at corners: they move with the walls."""
+    oracle = Partial(frank_wolfe.box_vertex, lower=t[0], upper=t[1])
+    return gdjax.minimize(
+        lambda x: jnp.sum(DATA[0] * x) + t[2] * jnp.sum(jnp.cos(x)),
+        jnp.zeros(5),
+        gdjax.frank_wolfe(oracle),
+        stop=TIGHT,
+    )
+
+
+def fused(t):
+    method = gdjax.admm(gdjax.regularizers.l1(t[0]), linear=jnp.diff)
+    return gdjax.minimize(
+        lambda x: 0.5 * jnp.sum((DATA @ x - t[1] * TARGET) ** 2),
+        jnp.zeros(5),
+        method,
+        stop=TIGHT,
+        max_steps=5000,
+    )
+
+
+def split(name):
+    def solve(t):
+        method = gdjax.admm(gdjax.regularizers.l1(t[0]), **SPLITTING[name])
+        return gdjax.minimize(
+            lambda x: 0.5 * jnp.sum((DATA @ x - TARGET) ** 2),
+            jnp.zeros(5),
+            method,
+            stop=TIGHT,
+            max_steps=5000,
+        )
+
+    return solve, jnp.array([1.0])
+
+
+FIRST_ORDER = {
+    "projected": on_simplex(gdjax.projected(gdjax.gradient_descent(0.03), SIMPLEX)),
+    "projected, its walls": (between_walls, jnp.array([-0.1, 0.2])),
+    "mirror descent": on_simplex(gdjax.mirror_descent(0.1, mirror.simplex_entropy(1.5))),
+    "mirror descent, orthant": (multiplicative, jnp.array([1.0, 0.5])),
+    "frank_wolfe": on_simplex(
+        gdjax.frank_wolfe(
+            Partial(frank_wolfe.simplex_vertex, total=1.5), away=Partial(frank_wolfe.simplex_away, total=1.5)
+        )
+    ),
+    "frank_wolfe, its walls": (in_the_box, jnp.array([-0.4, 0.7, 0.1])),
+    "admm": split("newton_step"),
+    "admm, formula": split("formula"),
+    "admm, linear": (fused, jnp.array([0.5, 1.0])),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_ORDER)
+def test_first_order_methods_are_differentiated_through_what_holds_at_their_answers(x64, name):
+    solve, t = FIRST_ORDER[name]
+
+    def answer(t):
+        run = solve(jnp.asarray(t))
+        found = jnp.append(run.params, run.value)
+        return found, (found, run.status)
+
+    both, step = jax.jit(jax.jacrev(answer, has_aux=True)), 1e-5
+    slopes, (_, status) = both(t)
+    assert status == gdjax.Status.CONVERGED
+    columns = [(both(t + step * e)[1][0] - both(t - step * e)[1][0]) / (2 * step) for e in jnp.eye(t.size)]
+    assert np.abs(slopes).max() > 1e-2
+    np.testing.assert_allclose(slopes, jnp.stack(columns, -1), rtol=1e-5, atol=1e-5)
+
+
+def test_frank_wolfe_over_an_unknown_set_says_nan(x64):
+    def ball(grad):
+        return -grad / jnp.linalg.norm(grad)
+
+    def project(x):
+        return x / jnp.maximum(1, jnp.linalg.norm(x))
+
+    def nearest(c, projection):
+        method = gdjax.frank_wolfe(ball, projection=projection)
+        return gdjax.minimize(lambda x: jnp.sum((x - c) ** 2), jnp.zeros(2), method, max_steps=20_000).params
+
+    c = jnp.array([3.0, 4.0])
+    assert bool(jnp.all(jnp.isnan(jax.jacobian(nearest)(c, None))))
+    expected = (np.eye(2) - np.outer(c, c) / 25) / 5
+    np.testing.assert_allclose(jax.jacobian(nearest)(c, project), expected, atol=1e-5)

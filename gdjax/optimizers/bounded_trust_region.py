@@ -42,6 +42,12 @@ def _box(parts, params):
     return box_of("bounded_trust_region", parts[:2], params)
 
 
+def _reach(box, x):
+    """How far each variable may be expected to go: as far as it is from zero, or across half of its box."""
+    half = 0.5 * (box.upper - box.lower)
+    return jnp.maximum(jnp.abs(x), jnp.where(jnp.isfinite(half), half, 0))
+
+
 def _init(parts, params):
     box = _box(parts, params)
     x, back = trees.flat(params)
@@ -68,7 +74,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     first = old.count == 0
     downhill = boxes.projected(origin, base.grad, box.lower, box.upper)
     form = jnp.dot(downhill, matrix @ downhill)
-    start = trials.first_radius(radius, origin, downhill, form)
+    start = trials.first_radius(radius, _reach(box, origin), downhill, form)
     size = jnp.where(judged.fresh, state.radius, trials.next_radius(state.radius, judged))
     size = trials.capped(jnp.where(first, start, size))
     low, high = box.lower - origin, box.upper - origin
@@ -117,7 +123,8 @@ def bounded_trust_region(
       lower: lower bounds: a number, an array, or a pytree with the structure of the params or a prefix of it;
         ``-inf`` and None where there are none. Where ``lower == upper`` a variable is fixed.
       upper: upper bounds, likewise.
-      radius: the first radius, positive; by default as in `gdjax.trust_region`.
+      radius: the first radius, positive; by default the length of the model's first step, in a ball as in
+        `gdjax.trust_region` that also reaches half across the box where it is closed.
       curvature: ``(objective, params) -> Operator``: `gdjax.derivatives.hessian`, `gauss_newton`,
         ``fisher(family)``.
 

@@ -5,6 +5,7 @@ r"""Frank and Wolfe's conditional gradient: only linear functions are minimized 
 The residual is the gap :math:`g_k^T (x_k - s_k)`, which for convex :math:`f` bounds :math:`f(x_k) - f^\star`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, trees
+from gdjax import checks, projections, trees
+from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
 from gdjax.trees import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
@@ -70,14 +72,11 @@ def nuclear_vertex(grad: Params, radius: Any = 1.0) -> Params:
       Jaggi, Revisiting Frank-Wolfe, ICML 2013, section 4.3.
     """
 
-    def one(matrix):
-        left, _, right = jnp.linalg.svd(matrix, full_matrices=False)
-        return (-radius * left[:, :1] * right[:1, :]).astype(matrix.dtype)
-
     leaves = jax.tree.leaves(grad)
     if len(leaves) != 1 or leaves[0].ndim != 2:
         raise ValueError("nuclear_vertex: params must be one matrix")
-    return jax.tree.map(one, grad)
+    left, _, right = jnp.linalg.svd(leaves[0], full_matrices=False)
+    return jax.tree.map(lambda leaf: (-radius * left[:, :1] * right[:1, :]).astype(leaf.dtype), grad)
 
 
 def box_vertex(grad: Params, lower: Any = 0.0, upper: Any = 1.0) -> Params:
@@ -192,7 +191,7 @@ def _bends(state, x, base, grad):
 
 def _toward(parts, back, x, grad):
     """The direction, how far it may be followed, and the gap."""
-    oracle, _, away = parts
+    oracle, _, away, _ = parts
     vertex, _ = flat(oracle(back(grad)))
     forward = vertex - x
     gap = -jnp.sum(grad * forward)
@@ -247,17 +246,42 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound | (~accept & (not isinstance(step, ShortStep)))
     worn = idle >= _PATIENCE
     status = ended(dead | worn, drowned | worn, finite & sound)
-    new = FrankWolfeState(
-        Answer(back(here), best, gap, status),
-        slope,
-        curvature,
-        state.count + 1,
-        accepted,
-        failures,
-        idle,
-        jnp.where(better, gap, state.least),
-    )
+    answer, least = Answer(back(here), best, gap, status), jnp.where(better, gap, state.least)
+    counts = (state.count + 1, accepted, failures, idle)
+    new = FrankWolfeState(answer, slope, curvature, *counts, least)
     return back(landing(x, trial)), trees.keep_types(new, state)
+
+
+_ONTO = {
+    simplex_vertex: projections.simplex,
+    l1_vertex: projections.l1_ball,
+    nuclear_vertex: projections.nuclear_ball,
+    box_vertex: projections.box,
+}
+
+
+def _onto(oracle):
+    """The projection onto an oracle's set, where it is known."""
+    if not isinstance(oracle, functools.partial):
+        return _ONTO.get(oracle)
+    projection = _onto(oracle.func)
+    return projection and Partial(projection, **oracle.keywords)
+
+
+class _FrankWolfe(FixedPoint):
+    """The transformation, and what holds at its answers."""
+
+    def splits(self, state):
+        del state
+        update: Any = self.update
+        return update.args[0][3], lambda params: 0, 1
+
+    def optimality(self, value_fn, params, state):
+        unknowns, conditions, total = super().optimality(value_fn, params, state)
+        # The gap bounds the *square* of a projected step.
+        size = jnp.sqrt(jnp.clip(state.answer.residual, jnp.finfo(state.grad.dtype).eps ** 2, 1))
+        size = jax.lax.stop_gradient(size)
+        return unknowns, lambda z: jax.tree.map(lambda leaf: size * leaf, conditions(z)), total
 
 
 def frank_wolfe(
@@ -265,6 +289,7 @@ def frank_wolfe(
     *,
     step: Any = None,
     away: Callable[[Params, Params], tuple[Params, Scalar]] | None = None,
+    projection: Callable[[Params], Params] | None = None,
 ) -> Transformation:
     r"""Frank-Wolfe: goes toward the vertex of the set that lies furthest down.
 
@@ -279,6 +304,8 @@ def frank_wolfe(
         `box_vertex` of `gdjax.optimizers.frank_wolfe`, their numbers bound by `jax.tree_util.Partial`.
       step: `short_step`, the default; or a number or a schedule of the points accepted, such as `open_loop`.
       away: ``(grad, params) -> (vertex, longest)``, a vertex in use to move away from: `simplex_away`.
+      projection: onto the set, which only derivatives of answers go through; known for the oracles named above.
+        Without one they are NaN where the solution is on the boundary.
 
     Reference:
       Frank, Wolfe (1956); Jaggi, Revisiting Frank-Wolfe: projection-free sparse convex optimization, ICML
@@ -296,5 +323,7 @@ def frank_wolfe(
     rule = short_step() if step is None else step
     if not isinstance(rule, ShortStep):
         checks.concrete("frank_wolfe", low=0, step=rule)
-    parts = trees.callables_as_trees((oracle, rule, away))
-    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))
+    projection = _onto(oracle) if projection is None else projection
+    parts = trees.callables_as_trees((oracle, rule, away, projection))
+    kind = optax.GradientTransformationExtraArgs if projection is None else _FrankWolfe
+    return kind(Partial(_init, parts), Partial(_update, parts))

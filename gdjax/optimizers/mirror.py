@@ -37,16 +37,24 @@ class Bregman(NamedTuple):
       grad: :math:`x \mapsto \nabla \varphi(x)`.
       inverse: :math:`z \mapsto x` with :math:`\nabla \varphi(x) = z` up to what the constraint adds.
       residual: ``(x, g) -> scalar``, zero at stationary points of the set and there only.
+      conditions: ``(x, g) -> vector``, zero at stationary points and smooth about them, which derivatives of
+        answers go through; by default how far a mirror step goes.
     """
 
     grad: Callable[[jax.Array], jax.Array]
     inverse: Callable[[jax.Array], jax.Array]
     residual: Callable[[jax.Array, jax.Array], Scalar]
+    conditions: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
 
 def _norm_of_grad(x, g):
     del x
     return jnp.sqrt(jnp.sum(g * g))
+
+
+def _gradient(x, g):
+    del x
+    return g
 
 
 def _same(x):
@@ -60,11 +68,13 @@ def euclidean() -> Bregman:
       >>> euclidean().inverse(3.0)
       3.0
     """
-    return Bregman(Partial(_same), Partial(_same), Partial(_norm_of_grad))
+    return Bregman(Partial(_same), Partial(_same), Partial(_norm_of_grad), Partial(_gradient))
 
 
 def _log(x):
-    return jnp.log(jnp.maximum(x, 0))
+    """Constant where x is zero, as the coordinate itself is there."""
+    inside = x >= jnp.finfo(x.dtype).tiny
+    return jnp.where(inside, jnp.log(jnp.where(inside, x, 1)), -jnp.inf)
 
 
 def _softmax(total, z):
@@ -142,7 +152,8 @@ def power_norm(power: Any = 1.5) -> Bregman:
       True
     """
     checks.concrete("power_norm", above=1, power=power)
-    return Bregman(Partial(_power, power), Partial(_power, power / (power - 1)), Partial(_norm_of_grad))
+    back = Partial(_power, power / (power - 1))
+    return Bregman(Partial(_power, power), back, Partial(_norm_of_grad), Partial(_gradient))
 
 
 class MirrorState(NamedTuple):
@@ -190,6 +201,25 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     return back(landing(x, trial)), trees.keep_types(new, state)
 
 
+class _Mirror(optax.GradientTransformationExtraArgs):
+    """The transformation, and what holds at its answers: a mirror step leads nowhere."""
+
+    def optimality(self, value_fn: Any, params: Any, state: MirrorState) -> Any:
+        """The conditions that `gdjax.implicit.root` differentiates."""
+        del state
+        update: Any = self.update
+        bregman = update.args[0][1]
+        unit = jax.lax.stop_gradient(jnp.maximum(1, jnp.max(jnp.abs(flat(params)[0]))))
+
+        def conditions(unknowns):
+            x, g = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
+            if bregman.conditions is not None:
+                return (bregman.conditions(x, g),)
+            return ((x - bregman.inverse(bregman.grad(x) - g)) / unit,)
+
+        return (params,), conditions, value_fn
+
+
 def mirror_descent(learning_rate: Any, bregman: Bregman) -> Transformation:
     r"""Mirror descent in the geometry of a Bregman distance.
 
@@ -218,4 +248,4 @@ def mirror_descent(learning_rate: Any, bregman: Bregman) -> Transformation:
     """
     checks.concrete("mirror_descent", low=0, learning_rate=learning_rate)
     parts = trees.callables_as_trees((learning_rate, bregman))
-    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))
+    return _Mirror(Partial(_init, parts), Partial(_update, parts))

@@ -88,6 +88,15 @@ def _projected_update(inner, projection, updates, state, params: Any = None, *, 
     return back(landing(x, target)), trees.keep_types(new, state)
 
 
+class _Projected(FixedPoint):
+    """The transformation, and what holds at its answers."""
+
+    def splits(self, state):
+        del state
+        update: Any = self.update
+        return update.args[1], lambda params: 0, 1
+
+
 def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transformation:
     r"""Makes an optimizer feasible: :math:`x_{k+1} = P_C(x_k + u_k)` with its updates :math:`u_k`.
 
@@ -118,7 +127,7 @@ def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transfo
       (Array([1., 0.], dtype=float32), 'CONVERGED')
     """
     inner, projection = trees.callables_as_trees((checks.transformation(optimizer), projection))
-    return optax.GradientTransformationExtraArgs(
+    return _Projected(
         Partial(_projected_init, inner, projection), Partial(_projected_update, inner, projection)
     )
 
@@ -151,11 +160,6 @@ class SpectralState(NamedTuple):
     failures: Scalar
     idle: Scalar
     least: Scalar
-
-
-@jax.tree_util.register_static
-class _Memory(int):
-    """How many values are remembered: part of the program."""
 
 
 def _spectral_init(parts, params):
@@ -300,5 +304,5 @@ def spectral_projected_gradient(
         checks.concrete("spectral_projected_gradient", above=0, first_step=first_step)
     if memory < 1:
         raise ValueError(f"spectral_projected_gradient: memory must be at least 1, got {memory}")
-    parts = (*trees.callables_as_trees((projection, first_step)), _Memory(memory))
+    parts = (*trees.callables_as_trees((projection, first_step)), trees.Count(memory))
     return _Spectral(Partial(_spectral_init, parts), Partial(_spectral_update, parts))

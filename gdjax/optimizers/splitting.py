@@ -19,6 +19,7 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax import checks, derivatives, linalg, trees
+from gdjax.implicit import SplitPoint
 from gdjax.linalg.vectors import landing
 from gdjax.regularizers import Regularizer
 from gdjax.trials import operator_at
@@ -88,11 +89,6 @@ def newton_step(curvature: Curvature = derivatives.hessian, *, tolerance: Any = 
     return NewtonStep(Partial(curvature), tolerance)
 
 
-@jax.tree_util.register_static
-class _Count(int):
-    """Part of the program."""
-
-
 class GradientSteps(NamedTuple):
     """Steps of another transformation on the augmented objective; see `gradient_steps`."""
 
@@ -112,7 +108,7 @@ def gradient_steps(optimizer: Any, steps: int = 1) -> GradientSteps:
     """
     if steps < 1:
         raise ValueError(f"gradient_steps: steps must be at least 1, got {steps}")
-    return GradientSteps(checks.transformation(optimizer), _Count(steps))
+    return GradientSteps(checks.transformation(optimizer), trees.Count(steps))
 
 
 class AdmmState(NamedTuple):
@@ -142,10 +138,6 @@ class _Parts(NamedTuple):
     rho: Any
     relaxation: Any
     balance: Any
-
-
-def _norm(v):
-    return jnp.sqrt(jnp.sum(v * v))
 
 
 def _linear(parts, params):
@@ -188,8 +180,8 @@ def _split(parts, state, reached, before, unflatten):
 def _balance(parts, state, transpose, reached, z, before, u):
     """The next penalty, and the scaled multipliers that go with it."""
     tiny = jnp.finfo(z.dtype).tiny
-    primal = _norm(reached - z) / jnp.maximum(jnp.maximum(_norm(reached), _norm(z)), tiny)
-    dual = _norm(transpose(z - before)) / jnp.maximum(_norm(transpose(u)), tiny)
+    primal = trees.norm(reached - z) / jnp.maximum(jnp.maximum(trees.norm(reached), trees.norm(z)), tiny)
+    dual = trees.norm(transpose(z - before)) / jnp.maximum(trees.norm(transpose(u)), tiny)
     rho = jnp.asarray(parts.balance(state.count, primal, dual, state.rho), z.dtype)
     rho = jnp.where(state.count > 0, rho, state.rho)
     return rho, u * (state.rho / rho)
@@ -224,14 +216,13 @@ def _at_z(parts, updates, state, params, value):
     """One iteration where the x-update is a formula and A the identity: evaluated at z, which is the answer."""
     (z, back), (grad, _) = trees.flat(params), trees.flat(updates)
     f = value.astype(state.answer.value.dtype)
-    first = state.count == 0
-    slope = _norm(grad + state.rho * state.dual).astype(f.dtype)
+    slope = trees.norm(grad + state.rho * state.dual).astype(f.dtype)
     total = f + jnp.asarray(parts.regularizer.value(params)).astype(f.dtype)
     x, _ = trees.flat(parts.x_update(back(z - state.dual), state.rho, params))
     after, u = _split(parts, state, x, z, back)
     rho, dual = _balance(parts, state, lambda w: w, x, after, z, u)
     shown = jnp.where(jnp.isfinite(total), total, f)
-    return after, (shown, jnp.where(first, jnp.inf, slope)), (after, dual, rho, state.inner)
+    return after, (shown, jnp.where(state.count == 0, jnp.inf, slope)), (after, dual, rho, state.inner)
 
 
 def _at_x(parts, updates, state, params, value, extra):
@@ -244,7 +235,7 @@ def _at_x(parts, updates, state, params, value, extra):
     steps = parts.x_update.steps if isinstance(parts.x_update, GradientSteps) else 1
     due = state.count % steps == 0
     z, u = _split(parts, state, reached, before, unflatten)
-    slope, gap = _norm(grad + state.rho * transpose(u)), _norm(reached - z)
+    slope, gap = trees.norm(grad + state.rho * transpose(u)), trees.norm(reached - z)
     here, there = (jnp.asarray(parts.regularizer.value(unflatten(w))).astype(f.dtype) for w in (reached, z))
     total = f + jnp.where(jnp.isfinite(here), here, there)
     rho, dual = _balance(parts, state, transpose, reached, z, before, u)
@@ -273,6 +264,15 @@ def _update(parts, updates, state, params: Any = None, *, value: Any = None, **e
     answer = trees.choose(due & good, Answer(params, total, residual, status), state.answer)
     new = AdmmState(answer._replace(status=status), *carried, state.count + 1)
     return back(landing(x, jnp.where(sound, target, x))), trees.keep_types(new, state)
+
+
+class _Admm(SplitPoint):
+    """The transformation, and what holds at its answers."""
+
+    def pieces(self, state):
+        update: Any = self.update
+        parts = update.args[0]
+        return parts.regularizer, parts.linear, state.split, state.rho * state.dual
 
 
 def admm(
@@ -327,4 +327,4 @@ def admm(
     rule = newton_step() if x_update is None else x_update
     parts = _Parts(regularizer, linear, rule, rho, relaxation, balanced() if balance is None else balance)
     parts = trees.callables_as_trees(parts)
-    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))
+    return _Admm(Partial(_init, parts), Partial(_update, parts))
