@@ -187,6 +187,25 @@ def test_a_rough_slope_is_walked_in_strides(x64):
     np.testing.assert_allclose(run.params, 0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("degree", "steps"), [(6, 25), (7, 90)])
+def test_a_steady_pace_is_walked_in_strides(degree, steps):
+    """Monomials in float32: the smallest curvatures drown in rounding, and steps fall as short as the one before."""
+    t = jnp.linspace(0.0, 1.8, 20)
+    rows, y = t[:, None] ** (2 * jnp.arange(degree)[None]), 10 * jnp.exp(-3 * t)
+    run = gdjax.minimize(lambda x: jnp.sum((rows @ x - y) ** 2), jnp.ones(degree), gdjax.trust_region())
+    exact = np.linalg.lstsq(np.asarray(rows, float), np.asarray(y, float), rcond=None)[1]
+    assert run.status == Status.NOISE_FLOOR
+    assert run.steps < steps
+    np.testing.assert_allclose(run.value, exact[0], rtol=1e-3)
+
+
+def test_a_graded_matrix_hides_no_small_curvature():
+    """In float32 the rounding of the largest eigenvalue is four thousand times the smallest, which still shows."""
+    matrix, grad = jnp.diag(jnp.array([2.0, 7e11])), jnp.array([-8e5, 1.0])
+    move = subproblems.exact(matrix, grad, 1e5)
+    np.testing.assert_allclose(move.step, [1e5, -1.0 / 7e11], rtol=1e-3)
+
+
 def test_leaves_an_exact_saddle(x64):
     def saddle(x):
         return x[0] ** 2 - x[1] ** 2 + x[1] ** 4

@@ -8,8 +8,9 @@ The trial is accepted where :math:`\rho_k > 10^{-4}`; the radius shrinks where t
 is below the rounding of the value, gradients judge (see `gdjax.trials`).
 
 A local model sees the finest structure of an objective and no more, and on a rough slope its radius stays as
-small as that. So where the radius has been in the way and ten trials were accepted, one trial walks the way of
-these ten again, and further each time that this succeeds.
+small as that; and where curvature drowns in rounding, each step falls as short as the one before. So where ten
+trials were accepted and the radius is in the way, or the next step foretells about as much as these have gained,
+one trial walks the way of these ten again, and further each time that this succeeds.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,8 @@ __all__ = ["Pattern", "TrustRegionState", "trust_region"]
 
 _WALK = 10
 _STRIDE = 4.0
+_STEADY = 0.25
+"""The share of their mean gain that the next step must foretell for the last steps to have gone a steady pace."""
 
 
 class Pattern(NamedTuple):
@@ -87,8 +90,8 @@ def _init(parts, params):
 
 
 def _walked(pattern, judged, x, value):
-    """The pattern after a trial: it begins anew with data, and where it was followed."""
-    anew = judged.fresh | (pattern.trial & judged.accept)
+    """The pattern after a trial: it begins anew with data, where it was followed, and where it is long past."""
+    anew = judged.fresh | (pattern.trial & judged.accept) | (pattern.count >= 2 * _WALK)
     reach = jnp.where(judged.accept, _STRIDE * pattern.reach, jnp.maximum(pattern.reach / _STRIDE, 1))
     return Pattern(
         jnp.where(anew, x, pattern.origin),
@@ -100,10 +103,11 @@ def _walked(pattern, judged, x, value):
 
 
 def _walk_on(pattern, move, origin, value, radius):
-    """The way of the last steps again, in place of a step that the radius bounds: it has to gain as one of them."""
+    """The way of the last steps again, where they gained by small and equal steps: it has to gain as one of them."""
     step = pattern.reach * (origin - pattern.origin)
     gain = ((pattern.value - value) / jnp.maximum(pattern.count, 1)).astype(step.dtype)
-    go = (pattern.count >= _WALK) & (norm(move.step) >= 0.9 * radius) & (gain > 0)
+    steady = -(move.slope + 0.5 * move.bend) >= _STEADY * gain
+    go = (pattern.count >= _WALK) & (steady | (norm(move.step) >= 0.9 * radius)) & (gain > 0)
     go &= jnp.all(jnp.isfinite(origin + step))
     again = Move(step, -gain / trials.ACCEPT, jnp.zeros_like(gain), move.scale)
     started = Pattern(origin, value, jnp.zeros_like(pattern.count), pattern.reach, go)
@@ -157,7 +161,8 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
 
     first = old.count == 0
     start = trials.first_radius(radius, origin, base.grad, subproblem.form(factors, product, base.grad))
-    size = jnp.where(judged.fresh | walked, state.radius, trials.next_radius(state.radius, judged))
+    kept = trials.revived(state.radius, judged, origin)
+    size = jnp.where(judged.fresh | walked, kept, trials.next_radius(state.radius, judged))
     size = trials.capped(jnp.where(first, start, size))
     move = subproblem.solve(factors, product, base.grad, size)
     # A first step that ends inside sets the scale.

@@ -77,7 +77,6 @@ def _secular_root(a: jax.Array, gaps: jax.Array, low: Scalar, radius: Scalar) ->
 def _more_sorensen(factors: Eigen, product: Product | None, grad: jax.Array, radius: Scalar) -> Move:
     del product
     values, vectors, rounding = factors
-    n, eps = values.size, jnp.finfo(values.dtype).eps
     scale = jnp.max(jnp.abs(values))
     a = vectors.T @ grad
     # Eigenvalues within rounding of zero count as barely positive: no step follows their sign.
@@ -87,17 +86,20 @@ def _more_sorensen(factors: Eigen, product: Product | None, grad: jax.Array, rad
     interior = (lowest > 0) & (norm(newton) <= radius)
 
     gaps = values - lowest
-    floor = jnp.maximum(lowest, eps * jnp.maximum(scale, jnp.finfo(values.dtype).tiny))
+    bottom = jnp.argmin(values)
+    here = jnp.arange(values.size) == bottom
+    # The least shift counts in units of its own eigenvalue's rounding: others may be larger by far.
+    least = jnp.maximum(0.25 * rounding[bottom], jnp.finfo(values.dtype).tiny)
+    floor = jnp.maximum(lowest, least)
     low = jnp.maximum(floor, jnp.max(jnp.abs(a) / radius - gaps))
     t = _secular_root(a, gaps, low, radius)
     boundary = -a / (gaps + t)
     # The hard case: at the least shift the step is still short, so the lowest eigenvector fills it up.
-    bottom = jnp.argmin(values)
-    rest = norm(jnp.where(jnp.arange(n) == bottom, 0, boundary)) / radius
+    rest = norm(jnp.where(here, 0, boundary)) / radius
     fill = radius * jnp.sqrt(jnp.maximum((1 - rest) * (1 + rest), 0))
     hard = (lowest <= 0) & (norm(boundary) < (1 - 1e-3) * radius)
     filled = jnp.where(boundary[bottom] < 0, -fill, fill)
-    boundary = jnp.where(hard & (jnp.arange(n) == bottom), filled, boundary)
+    boundary = jnp.where(hard & here, filled, boundary)
     size = norm(boundary)
     boundary = jnp.where(size > radius, boundary * (radius / safe(size)), boundary)
     p = jnp.where(interior, newton, boundary)
