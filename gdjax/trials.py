@@ -31,6 +31,7 @@ __all__ = [
     "next_radius",
     "operator_at",
     "propose",
+    "revived",
     "split",
     "start",
 ]
@@ -210,6 +211,15 @@ def next_radius(radius: Scalar, judged: Judgement) -> Scalar:
     grown = jnp.maximum(radius, 2 * reach)
     good = (judged.ratio >= 0.75) & (reach >= 0.9 * radius)
     return jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, jnp.where(good, grown, radius))
+
+
+def revived(radius: Scalar, judged: Judgement, x: jax.Array) -> Scalar:
+    """The radius where nothing was tried: on new data at least what rounding leaves room for.
+
+    The old data may have made it collapse.
+    """
+    least = jnp.finfo(radius.dtype).eps ** 0.5 * norm(x)
+    return jnp.where(judged.fresh, jnp.maximum(radius, least), radius)
 
 
 def capped(radius: Scalar) -> Scalar:
