@@ -55,19 +55,17 @@ class Compact(NamedTuple):
     r"""The matrix :math:`B` by its parts.
 
     Attributes:
-      changes: the first rows of :math:`W`, :math:`Y / \sqrt\theta`.
-      steps: the others, :math:`\sqrt\theta\, S`.
+      weights: :math:`W`, shape ``(2m, n)``.
+      middle: :math:`K^{-1}`, shape ``(2m, 2m)``.
       below: :math:`L`.
       squares: :math:`\theta S S^T`, with ones where there is no pair.
-      inverse: of the Schur complement :math:`\theta S S^T + L L^T`.
       scale: :math:`\theta`.
     """
 
-    changes: jax.Array
-    steps: jax.Array
+    weights: jax.Array
+    middle: jax.Array
     below: jax.Array
     squares: jax.Array
-    inverse: jax.Array
     scale: Scalar
 
 
@@ -107,22 +105,17 @@ def _cholesky(matrix: jax.Array) -> jax.Array:
 
 def compact(pairs: Pairs, fallback: Scalar) -> Compact:
     """The model's matrix from the pairs; ``fallback`` stands for its scale while there is none."""
-    scale = jnp.where(pairs.scale > 0, pairs.scale, fallback)
+    scale, m = jnp.where(pairs.scale > 0, pairs.scale, fallback), len(pairs.steps)
     root = jnp.sqrt(scale)
-    steps, changes = root * pairs.steps, pairs.changes / root
-    products = steps @ changes.T
-    absent = jnp.where(jnp.diagonal(products) > 0, 0, 1).astype(steps.dtype)
-    below = jnp.tril(products, -1)
-    squares = steps @ steps.T + jnp.diag(absent)
-    factor = _cholesky(squares + below @ below.T)
-    root_inverse = _against(factor, jnp.eye(len(absent), dtype=steps.dtype))
-    return Compact(changes, steps, below, squares, root_inverse.T @ root_inverse, scale)
-
-
-def _through(model: Compact, changes: jax.Array, steps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The two blocks of :math:`K^{-1}` times two blocks of rows."""
-    second = model.inverse @ (steps + model.below @ changes)
-    return model.below.T @ second - changes, second
+    weights = jnp.concatenate([pairs.changes / root, root * pairs.steps])
+    products = weights @ weights[m:].T
+    identity = jnp.eye(m, dtype=weights.dtype)
+    below = jnp.tril(products[:m].T, -1)
+    squares = products[m:] + jnp.where(products[:m] > 0, 0, identity)
+    # With ones for D, by the Schur complement of -I.
+    rows = _against(_cholesky(squares + below @ below.T), jnp.concatenate([below, identity], axis=1))
+    middle = rows.T @ rows - jnp.pad(identity, (0, m))
+    return Compact(weights, middle, below, squares, scale)
 
 
 def projected(x: jax.Array, grad: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
@@ -151,7 +144,7 @@ def cauchy_point(model: Compact, x, grad, lower, upper) -> jax.Array:
     ends = jnp.where(moving, (x - wall) / jnp.where(moving, grad, 1), jnp.inf)
     down = jnp.where(ends > 0, -grad, 0)
     ends, order = jax.lax.sort_key_val(ends, jnp.arange(x.size))
-    down, weights = down[order], jnp.concatenate([model.changes, model.steps])[:, order]
+    down, weights = down[order], model.weights[:, order]
     way = jnp.where(jnp.isfinite(ends), ends, 0) * down
     moves = jnp.concatenate([weights * down[None], (down * down)[None]])[:, ::-1]
     sums = jnp.pad(jnp.cumsum(jnp.concatenate([moves, weights * way[None]]), axis=1), ((0, 0), (1, 0)))
@@ -159,7 +152,7 @@ def cauchy_point(model: Compact, x, grad, lower, upper) -> jax.Array:
     p, squares, gone = sums[:k, ::-1], sums[k, ::-1], sums[k + 1 :]
     start = jnp.pad(jnp.maximum(ends, 0), (1, 0))
     c = gone + jnp.where(jnp.isfinite(start), start, 0)[None] * p
-    image = jnp.concatenate(_through(model, p[: k // 2], p[k // 2 :]))
+    image = model.middle @ p
     slope = -squares + model.scale * (start * squares - jnp.sum(c * image, axis=0))
     tiny = jnp.finfo(x.dtype).eps * squares
     bend = model.scale * jnp.maximum(squares - jnp.sum(p * image, axis=0), tiny)
@@ -177,20 +170,18 @@ def _free_step(model: Compact, x, grad, corner, free) -> jax.Array:
     By the formula of Sherman, Morrison and Woodbury, with K less the free part of :math:`W W^T`: a matrix of
     blocks whose first is negative definite and whose Schur complement is positive definite.
     """
-    z = corner - x
-    first, second = _through(model, model.changes @ z, model.steps @ z)
-    slope = grad + model.scale * (z - first @ model.changes - second @ model.steps)
-    slope = jnp.where(free, slope, 0)
-    changes, steps = jnp.where(free[None], model.changes, 0), jnp.where(free[None], model.steps, 0)
-    m = len(model.below)
-    factor = _cholesky(jnp.eye(m, dtype=x.dtype) + changes @ changes.T)
-    cross = model.below - steps @ changes.T
-    solved = _against(factor, jnp.concatenate([cross.T, (changes @ slope)[:, None]], axis=1))
-    cross, u = solved[:, :m], solved[:, m:]
-    inner = _cholesky(model.squares - steps @ steps.T + cross.T @ cross)
-    b = _against(inner, _against(inner, (steps @ slope)[:, None] + cross.T @ u), True)
-    a = _against(factor, cross @ b - u, True)
-    return -(slope + a[:, 0] @ changes + b[:, 0] @ steps) / model.scale
+    z, m = corner - x, len(model.below)
+    slope = grad + model.scale * (z - (model.middle @ (model.weights @ z)) @ model.weights)
+    slope, weights = jnp.where(free, slope, 0), jnp.where(free[None], model.weights, 0)
+    gram = weights @ jnp.concatenate([weights, slope[None]]).T
+    factor = _cholesky(jnp.eye(m, dtype=x.dtype) + gram[:m, :m])
+    right = jnp.concatenate([model.below.T - gram[:m, m : 2 * m], gram[:m, 2 * m :]], axis=1)
+    solved = _against(factor, right)
+    inner = solved[:, :m].T @ solved + jnp.pad(model.squares - gram[m:, m : 2 * m], ((0, 0), (0, 1)))
+    lower = _cholesky(inner[:, :m])
+    b = _against(lower, _against(lower, inner[:, m:] + gram[m:, 2 * m :]), True)
+    a = _against(factor, solved[:, :m] @ b - solved[:, m:], True)
+    return -(slope + jnp.concatenate([a, b])[:, 0] @ weights) / model.scale
 
 
 def toward(pairs: Pairs, x, grad, lower, upper, fallback: Scalar) -> jax.Array:
