@@ -98,10 +98,74 @@ def test_forcing_tightens_as_the_gradient_falls(x64):
         grad = jax.grad(f)(x)
         updates, state = method.update(grad, state, x, value_fn=f)
         x = x + updates
-        tolerances.append(float(state[0].memory.tolerance))
+        tolerances.append(float(state[0].memory.forcing.tolerance))
     assert tolerances[0] == 0.5
     assert tolerances[-1] < 1e-2
     assert float(jnp.max(jnp.abs(x))) < 1e-3
+
+
+def test_negative_curvature_is_followed_to_the_boundary(x64):
+    """The model along the gradient falls without end: the first step is as long as the parameters."""
+    x = jnp.array([0.3, 0.4])
+    method = gdjax.newton_cg()
+
+    def dome(z):
+        return -jnp.sum(z**2)
+
+    value, grad = jax.value_and_grad(dome)(x)
+    updates, state = method.update(grad, method.init(x), x, value=value, value_fn=dome)
+    np.testing.assert_allclose(updates, x, rtol=1e-12)
+    assert float(state.memory.region.radius) == pytest.approx(0.5)
+    # Foretold well and at the boundary: the next may be twice as long.
+    x = x + updates
+    value, grad = jax.value_and_grad(dome)(x)
+    updates, state = method.update(grad, state, x, value=value, value_fn=dome)
+    np.testing.assert_allclose(updates, x, rtol=1e-12)
+    assert float(state.memory.region.radius) == pytest.approx(1.0)
+
+
+def test_the_region_follows_the_gains_told_by_gradients(x64):
+    """The rule in NumPy along a run on Rosenbrock's function, whose search shortens some steps."""
+    x = jnp.array([-1.2, 1.0])
+    method = gdjax.newton_cg()
+    state, update = (
+        method.init(x),
+        jax.jit(lambda s, z, v, g: method.update(g, s, z, value=v, value_fn=rosenbrock)),
+    )
+    shortened = 0
+    for _ in range(40):
+        value, grad = jax.value_and_grad(rosenbrock)(x)
+        before, tried = state, x
+        updates, state = update(state, x, value, grad)
+        x = x + updates
+        step, base = np.asarray(tried - before.answer.params), before.memory.region
+        if not np.isfinite(before.answer.value) or not np.array_equal(state.answer.params, tried):
+            continue
+        length = np.linalg.norm(step)
+        along = length / np.linalg.norm(before.direction)
+        radius = min(base.radius, length) if along < 0.9 else base.radius
+        shortened += along < 0.9
+        foretold = -along * (base.slope + 0.5 * along * base.bend)
+        ratio = -0.5 * np.dot(before.grad + grad, step) / foretold
+        if ratio >= 0.75 and length >= 0.9 * radius:
+            radius = max(radius, 2 * length)
+        elif ratio < 0.25:
+            radius = 0.5 * length
+        assert float(state.memory.region.radius) == pytest.approx(float(radius), rel=1e-9)
+    assert shortened > 0
+
+
+@pytest.mark.parametrize("size", [20, 50])
+def test_a_crooked_valley_takes_no_more_steps_than_a_trust_region_of_its_kind(x64, size):
+    def valley(x):
+        return 1 + jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (x[1:] - 1) ** 2)
+
+    x = jnp.arange(1.0, size + 1) / (size + 1)
+    method = gdjax.trust_region(subproblem=gdjax.linalg.subproblems.steihaug)
+    run, other = (gdjax.minimize(valley, x, m) for m in (gdjax.newton_cg(), method))
+    assert run.status == Status.CONVERGED
+    assert run.steps < 1.3 * other.steps
+    np.testing.assert_allclose(run.value, 1.0, rtol=1e-9)
 
 
 def test_no_matrix_in_truncated_newton():

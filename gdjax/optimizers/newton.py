@@ -14,10 +14,11 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax import checks, derivatives, linalg, trees, trials
+from gdjax.linalg.subproblems import norm
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.types import Curvature, Operator, Scalar, Transformation
 
-__all__ = ["Forcing", "absolute", "damped", "newton", "newton_cg", "shifted"]
+__all__ = ["Forcing", "Region", "Truncation", "absolute", "damped", "newton", "newton_cg", "shifted"]
 
 
 def _absolute(floor, matrix, grad):
@@ -66,7 +67,8 @@ def damped(amount: Any = 0.0) -> Any:
     return Partial(_damped, amount)
 
 
-def _dense_direction(solve, memory, operator: Operator, grad):
+def _dense_direction(solve, memory, operator: Operator, grad, move=None):
+    del move
     return solve(operator.dense(), grad), memory
 
 
@@ -77,18 +79,71 @@ class Forcing(NamedTuple):
     size: Scalar
 
 
+class Region(NamedTuple):
+    """How far the model is believed, and the slope and the curvature that it had along the last step."""
+
+    radius: Scalar
+    slope: Scalar
+    bend: Scalar
+
+
+class Truncation(NamedTuple):
+    """Where the inner iteration of `newton_cg` ends."""
+
+    forcing: Forcing
+    region: Region
+
+
 _GAMMA, _POWER, _LOOSEST = 0.9, 1.618, 0.5
+_SHORTENED = 0.9
+"""A step length below which a search has shortened the step, and not rounding."""
 
 
-def _truncated_direction(max_products, memory: Forcing, operator: Operator, grad):
+def _tightened(before: Forcing, size: Scalar) -> Forcing:
     """Eisenstat and Walker's second choice, with its safeguard."""
-    size = trials.norm(grad)
-    tolerance = _GAMMA * (size / memory.size) ** _POWER
-    kept = _GAMMA * memory.tolerance**_POWER
+    tolerance = _GAMMA * (size / before.size) ** _POWER
+    kept = _GAMMA * before.tolerance**_POWER
     tolerance = jnp.where(kept > 0.1, jnp.maximum(tolerance, kept), tolerance)
     tolerance = jnp.where(jnp.isfinite(tolerance), jnp.minimum(tolerance, _LOOSEST), _LOOSEST)
-    found = linalg.truncated_cg(operator.product, grad, jnp.inf, tolerance=tolerance, max_steps=max_products)
-    return found.step, Forcing(tolerance.astype(size.dtype), size)
+    return Forcing(tolerance.astype(size.dtype), size)
+
+
+def _next_radius(region: Region, move, x):
+    """As in a trust region, with the gain told by gradients; a step that the search has shortened bounds it."""
+    length, along = norm(move.step), move.along.astype(x.dtype)
+    radius = jnp.where(along < _SHORTENED, jnp.minimum(region.radius, length), region.radius)
+    foretold = -along * (region.slope + 0.5 * along * region.bend)
+    gain = 0.5 * jnp.dot(move.change, move.step) - jnp.dot(move.grad, move.step)
+    grown = jnp.where(length >= 0.9 * radius, jnp.maximum(radius, 2 * length), radius)
+    radius = jnp.where(
+        gain >= 0.75 * foretold, grown, jnp.where(gain < 0.25 * foretold, 0.5 * length, radius)
+    )
+    radius = jnp.where(move.failed, length, radius)
+    least = jnp.finfo(x.dtype).eps ** 0.5 * norm(x)
+    return jnp.where(move.paired, radius, jnp.maximum(region.radius, least))
+
+
+def _radius(memory: Truncation, operator: Operator, grad, move):
+    """How far the model is believed; without a search, which would tell, without a bound."""
+    if move is None:
+        return jnp.asarray(jnp.inf, grad.dtype)
+    x, _ = trees.flat(move.given[0])
+
+    def first():
+        return trials.first_radius(None, x, grad, jnp.dot(grad, operator.product(grad)))
+
+    known = memory.forcing.size > 0
+    return trials.capped(jax.lax.cond(known, lambda: _next_radius(memory.region, move, x), first))
+
+
+def _truncated_direction(max_products, memory: Truncation, operator: Operator, grad, move=None):
+    forcing, radius = _tightened(memory.forcing, norm(grad)), _radius(memory, operator, grad, move)
+    most = 2 * grad.size if max_products is None else max_products
+    found = linalg.truncated_cg(operator.product, grad, radius, tolerance=forcing.tolerance, max_steps=most)
+    slope, length = jnp.dot(grad, found.step), norm(found.step)
+    # A first step that ends inside sets the scale.
+    radius = jnp.where(memory.forcing.size > 0, radius, jnp.minimum(radius, length))
+    return found.step, Truncation(forcing, Region(radius, slope, -2 * (found.decrease + slope)))
 
 
 def _nothing(x):
@@ -96,8 +151,9 @@ def _nothing(x):
     return ()
 
 
-def _forcing(x):
-    return Forcing(jnp.asarray(_LOOSEST, x.dtype), jnp.zeros((), x.dtype))
+def _truncation(x):
+    zero = jnp.zeros((), x.dtype)
+    return Truncation(Forcing(zero + _LOOSEST, zero), Region(zero, zero, zero))
 
 
 def _downhill(step, grad):
@@ -119,7 +175,7 @@ def _direction_update(parts, memory, move):
     operator = trials.operator_at(curvature, value_fn, params)
     return jax.lax.cond(
         move.accepted,
-        lambda: fresh(memory, operator, move.grad),
+        lambda: fresh(memory, operator, move.grad, move),
         lambda: (jnp.zeros_like(move.grad), memory),
     )
 
@@ -128,7 +184,7 @@ class NewtonState(NamedTuple):
     """State of the methods that take every step.
 
     Attributes:
-      memory: a `Forcing`, or an empty tuple.
+      memory: a `Truncation`, or an empty tuple.
     """
 
     memory: Any
@@ -201,21 +257,24 @@ def newton_cg(
     r"""Truncated Newton: the system is solved by conjugate gradients, as exactly as it pays.
 
     Stops the inner iteration at :math:`\lVert B p + g \rVert \le \eta_k \lVert g \rVert` with
-    :math:`\eta_k = 0.9 (\lVert g_k \rVert / \lVert g_{k-1} \rVert)^{1.618}`, at most 0.5, or where curvature
-    is not positive. Matrix-free: O(n) memory, a product costs about two gradients. Choose it for many
-    parameters.
+    :math:`\eta_k = 0.9 (\lVert g_k \rVert / \lVert g_{k-1} \rVert)^{1.618}`, at most 0.5. With a line search
+    it also stops at the boundary of a region: where curvature is not positive it goes there along it, as a trust
+    region would; but a step too long is shortened by the search, at no more products, and bounds the next.
+    With a rate there is no region, and the inner iteration stops where curvature is not positive.
+    Matrix-free: O(n) memory, a product costs about two gradients. Choose it for many parameters.
 
     Args:
       step: as in `newton`.
       curvature: of `gdjax.derivatives`, the Hessian by default.
-      max_products: the most products a step; the number of parameters by default.
+      max_products: the most products a step; twice the number of parameters by default.
 
     Raises:
       TypeError: without ``params`` and ``value_fn`` in ``update``.
 
     Reference:
       Eisenstat and Walker, Choosing the forcing terms in an inexact Newton method, SIAM J. Sci. Comput. 17
-      (1996), choice 2; Nocedal and Wright (2006), algorithm 7.1.
+      (1996), choice 2; Steihaug, SIAM J. Numer. Anal. 20 (1983); Nocedal, Yuan, Combining trust region and line
+      search techniques, in Advances in Nonlinear Programming (1998), algorithm 2.1.
 
     Example:
       >>> import gdjax, jax.numpy as jnp
@@ -223,4 +282,4 @@ def newton_cg(
       >>> run.params.round(3).tolist()
       [1.0, 1.0, 1.0]
     """
-    return _method(_forcing, Partial(_truncated_direction, max_products), curvature, step)
+    return _method(_truncation, Partial(_truncated_direction, max_products), curvature, step)
