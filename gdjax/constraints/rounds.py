@@ -108,7 +108,7 @@ def _verdict(state, judged, violation, ended, value, eps) -> Scalar:
     """The method's own word: what the rounds have come to."""
     open_end = (judged.status == Status.UNBOUNDED) & (violation <= _FEASIBLE)
     bottom = -(eps**-2.5)
-    floor = (judged.status == Status.NOISE_FLOOR) & (violation <= eps**0.5)
+    floor = (judged.status == Status.NOISE_FLOOR) & (violation <= eps ** (2 / 3))
     tired = jnp.where(floor, Status.NOISE_FLOOR, Status.STALLED)
     status = jnp.where(ended & (state.idle >= _PATIENCE), tired, Status.RUNNING)
     lost = (state.stubborn >= _STUBBORN) & (violation > eps**0.25)
@@ -127,17 +127,38 @@ def _back_to(params: Params, target: Params) -> Params:
     return jax.tree.map(one, params, target)
 
 
-def _next_round(merit, state, ended, weights, violation, residual, runaway, hopeless, eps):
+class _Round(NamedTuple):
+    """What has come of a round.
+
+    Attributes:
+      ended: whether it is over.
+      still: whether the inner method could do nothing with its multipliers: moved again, they would run away.
+      noisy: whether rounding ended it.
+      runaway: whether the objective fell beyond the constraints.
+      hopeless: whether no direction lowers the violation.
+    """
+
+    ended: Scalar
+    still: Scalar
+    noisy: Scalar
+    runaway: Scalar
+    hopeless: Scalar
+
+
+def _next_round(merit, state, seen: _Round, weights, violation, residual, eps):
     """Multipliers, penalty and tolerance for the round to come, where one has ended."""
-    enough = violation <= jnp.maximum(0.25 * state.violation, eps**0.75)
+    runaway = seen.runaway
+    # No penalty lowers what rounding has left of a violation.
+    enough = seen.noisy & (violation <= eps**0.5)
+    enough |= violation <= jnp.maximum(0.25 * state.violation, eps**0.75)
     shift, penalty = merit.renew(weights, state.shift, state.penalty, enough)
     # The multipliers of a merit function that falls without limit mean nothing.
-    shift = trees.choose(runaway, state.shift, shift)
-    penalty = jnp.where(runaway, 10 * state.penalty, penalty)
+    shift = trees.choose(runaway | seen.still, state.shift, shift)
+    penalty = jnp.where(runaway, 10 * state.penalty, jnp.where(seen.still, state.penalty, penalty))
     penalty = jnp.minimum(penalty, eps**-0.75)
     finite = trees.all_finite(shift)
     better = residual < 0.9 * state.best
-    held = (violation > 0.9 * state.violation) & (violation > eps**0.25) & hopeless
+    held = (violation > 0.9 * state.violation) & (violation > eps**0.25) & seen.hopeless
     new = state._replace(
         shift=trees.choose(finite, shift, state.shift),
         penalty=penalty.astype(state.penalty.dtype),
@@ -148,7 +169,7 @@ def _next_round(merit, state, ended, weights, violation, residual, runaway, hope
         idle=jnp.where(better, 0, state.idle + 1),
         count=jnp.int32(0),
     )
-    return trees.choose(ended, trees.keep_types(new, state), state)
+    return trees.choose(seen.ended, trees.keep_types(new, state), state)
 
 
 def _update(
@@ -205,7 +226,9 @@ def _update(
     new = state._replace(inner=judged.state, constraints=c, multipliers=multipliers, count=state.count + 1)
     new = new._replace(count=jnp.maximum(new.count, 1))
     measure = jnp.maximum(violation, both)
-    new = _next_round(merit, new, ended, weights, measure, residual, runaway, hopeless, eps)
+    noisy = judged.status == Status.NOISE_FLOOR
+    seen = _Round(ended, over & (state.count == 0), noisy, runaway, hopeless)
+    new = _next_round(merit, new, seen, weights, measure, residual, eps)
     status = _verdict(new, judged, violation, ended, f, eps)
     outside = first & merit.interior & ~(jnp.max(c.inequality, initial=-jnp.inf) < 0)
     status = jnp.where(outside, jnp.int8(Status.INFEASIBLE), status)

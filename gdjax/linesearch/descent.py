@@ -219,7 +219,7 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     proposal = jnp.where(sound, here + bracket.step.astype(x.dtype) * p, here)
     stuck = jnp.all(proposal == here)
     lowest, mark, bend = state.best
-    renewed = found.fresh & (f != state.answer.value)
+    renewed = found.fresh & ((f != state.answer.value) | (yy > 0))
     progress = accept & (renewed | (fhere < lowest - found.noise) | (residual < 0.5 * mark))
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
     over = idle >= _PATIENCE

@@ -164,7 +164,7 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     target = jnp.clip(here + bracket.step.astype(here.dtype) * p, box.lower, box.upper)
     target = jnp.where(jnp.isfinite(residual) & jnp.all(jnp.isfinite(target)), target, here)
     stuck = jnp.all(target == here)
-    renewed = trial.fresh & (f != state.answer.value)
+    renewed = trial.fresh & ((f != state.answer.value) | jnp.any(given != state.grad))
     lower = accept & (fhere < state.lowest - trial.noise)
     progress = accept & (renewed | lower | (residual < 0.5 * state.mark))
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (trial.give_up | stuck))
