@@ -246,3 +246,10 @@ def test_mini_batches_end_with_the_whole_objective_and_its_regularizer():
     run = gdjax.minimize(objective, 1.0, method, stop=None, max_steps=30, key=0)
     expected = np.mean((np.arange(8.0) - float(run.params)) ** 2) + 0.5 * abs(float(run.params))
     np.testing.assert_allclose(run.value, expected, rtol=1e-6)
+
+
+def test_a_regularizer_in_the_learning_rates_place_is_named():
+    with pytest.raises(TypeError, match="after the learning rate or by name"):
+        gdjax.proximal_gradient(gdjax.regularizers.l1(1.0))
+    with pytest.raises(TypeError, match="after the learning rate or by name"):
+        gdjax.proximal_gradient(0.1, lambda x: jnp.sum(jnp.abs(x)))

@@ -303,8 +303,11 @@ def proximal_gradient(
       >>> run.params, round(float(run.value), 4)
       (Array([2., 0.], dtype=float32), 2.58)
     """
-    if regularizer is None:
-        raise TypeError("proximal_gradient needs a regularizer, such as gdjax.regularizers.l1(0.1)")
+    if not isinstance(regularizer, Regularizer):
+        raise TypeError(
+            "proximal_gradient needs a regularizer, after the learning rate or by name: "
+            "proximal_gradient(regularizer=gdjax.regularizers.l1(0.1))"
+        )
     rule = backtracked() if learning_rate is None else learning_rate
     if not isinstance(rule, Backtracking):
         checks.concrete("proximal_gradient", low=0, learning_rate=rule)
