@@ -16,7 +16,6 @@ from gdjax.sweeps.tracing import RESULTS
 __all__ = ["assemble", "attributes", "coordinates", "dimensions"]
 
 
-@functools.cache
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -24,14 +23,21 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def attributes() -> dict[str, Any]:
-    """What one needs to know to run it again."""
-    config: Any = jax.config
+@functools.cache
+def _machine() -> dict[str, Any]:
+    """What stays as it is while the process lives."""
     packages = {name: _version(name) for name in ("gdjax", "jax", "jaxlib", "optax", "numpy")}
     return packages | {
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
+    }
+
+
+def attributes() -> dict[str, Any]:
+    """What one needs to know to run it again."""
+    config: Any = jax.config
+    return _machine() | {
         "x64": int(config.jax_enable_x64),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
