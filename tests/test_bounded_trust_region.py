@@ -15,6 +15,7 @@ from gdjax.linalg.subproblems import boxed
 
 BETWEEN = jax.jit(subproblems.between)
 EXACT = jax.jit(lambda b, g, r: subproblems.exact(b, g, r))
+PATH = jax.jit(boxed.lowest_on_path)
 
 
 def rosenbrock(x):
@@ -56,7 +57,7 @@ def model(matrix, grad, p):
 def test_the_path_is_searched_to_its_lowest_point(x64, seed):
     matrix, grad, low, high = drawn(seed, n=6)
     way = np.random.default_rng(seed).normal(size=6)
-    found = boxed.lowest_on_path(matrix, jnp.zeros(6), grad, way, (low, high), 7.0)
+    found = PATH(matrix, jnp.zeros(6), grad, way, (low, high), 7.0)
     path = np.clip(np.linspace(0, 7, 70_001)[:, None] * way, low, high)
     lowest = np.min(path @ grad + 0.5 * np.sum(path @ matrix * path, axis=1))
     assert np.all((found >= low) & (found <= high))
@@ -165,18 +166,17 @@ def test_equal_bounds_fix_variables(x64):
     np.testing.assert_array_equal(held.params, upper)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_no_point_outside_is_ever_evaluated(x64, dtype):
+def test_no_point_outside_is_ever_evaluated():
     """An objective that is NaN beyond the walls, from a start beyond them."""
-    lower, upper = jnp.asarray([0.1, -jnp.inf, 0.3], dtype), jnp.asarray([jnp.inf, 0.7, 0.9], dtype)
+    lower, upper = jnp.asarray([0.1, -jnp.inf, 0.3]), jnp.asarray([jnp.inf, 0.7, 0.9])
 
     def objective(x):
-        away = x - jnp.asarray([-1.0, 1.0, 0.5], dtype)
+        away = x - jnp.asarray([-1.0, 1.0, 0.5])
         inside = jnp.all((x >= lower) & (x <= upper))
         return jnp.where(inside, jnp.sum(away**2 + away**4), jnp.nan)
 
     method = gdjax.bounded_trust_region(lower, upper)
-    run = gdjax.Run(objective, jnp.asarray([-3.0, 0.0, 5.0], dtype), method, max_steps=30)
+    run = gdjax.Run(objective, jnp.asarray([-3.0, 0.0, 5.0]), method, max_steps=30)
     points = jax.jit(lambda run: jax.lax.scan(lambda s, _: (run.step(s), s.params), run.init(), length=30))(
         run
     )[1]
