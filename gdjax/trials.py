@@ -166,13 +166,16 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
     origin, _ = flat(base.answer.params)
     value, eps = base.answer.value, jnp.finfo(origin.dtype).eps
     predicted = -(move.slope + 0.5 * move.bend)
-    unresolved = 4 * eps * move.scale * norm(origin)
-    noise = (predicted <= 10 * eps * jnp.abs(value)) | (base.answer.residual <= unresolved)
+    small = predicted <= 10 * eps * jnp.abs(value)
+    unresolved = base.answer.residual <= 4 * eps * move.scale * norm(origin)
     still = jnp.all(trial == origin)
     limit = 2 * jnp.finfo(origin.dtype).nmant
-    floor = noise & (still | (base.failures >= 4) | (base.idle >= _PATIENCE))
-    status = jnp.where(still | (base.failures >= limit), Status.STALLED, Status.RUNNING)
-    status = jnp.where(floor, Status.NOISE_FLOOR, status)
+    idle = (small | unresolved) & ((base.failures >= 4) | (base.idle >= _PATIENCE))
+    # A step that has collapsed meets next to no curvature: its gain is small for being short.
+    whole = move.bend > -(eps**0.5) * move.slope
+    noise = (still | idle) & ((small & whole) | unresolved)
+    status = jnp.where(still | idle | (base.failures >= limit), Status.STALLED, Status.RUNNING)
+    status = jnp.where(noise, Status.NOISE_FLOOR, status)
     status = jnp.where(fell(value, origin.dtype), Status.UNBOUNDED, status)
     return jnp.where(jnp.isfinite(base.answer.residual), status, Status.NONFINITE).astype(jnp.int8)
 

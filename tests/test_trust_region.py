@@ -239,6 +239,21 @@ def test_verdicts(x64):
     np.testing.assert_allclose(drowned.params, np.arcsinh(1 / 3) / 3, atol=1e-4)
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_kink_is_no_noise_floor(wide):
+    """Where the radius collapses for want of smoothness, the gain foretold is small for the step being short."""
+
+    def kink(x):
+        return 1 + jnp.abs(x[0] - 0.3) + x[1] ** 2
+
+    with jax.enable_x64(wide):
+        for subproblem in (subproblems.exact, subproblems.steihaug):
+            method = gdjax.trust_region(subproblem=subproblem)
+            run = gdjax.minimize(kink, jnp.array([2.0, 1.0]), method, max_steps=400)
+            assert run.status == Status.STALLED
+            assert float(run.params[0]) == pytest.approx(0.3, abs=1e-3)
+
+
 def test_vmap_is_a_loop_and_numbers_may_be_traced(x64):
     starts = jnp.array([[-1.2, 1.0], [0.0, 0.0], [2.0, -1.0]])
     radii = jnp.array([0.1, 1.0, 5.0])
