@@ -108,13 +108,24 @@ def _bounds_as_constraints(case: Case) -> Case:
 
 
 def _for_case(text: str, case: Case) -> Any:
-    known = inspect.signature(_read(text)[0]).parameters
-    if "inequality" in known and "lower" not in known:
+    """The optimizer for a case; an inner method named without a call gets the bounds, if it takes any."""
+    constructor, inner, _ = _read(text)
+    known = inspect.signature(constructor).parameters
+    within = bool(inner) and callable(inner[0]) and "lower" in inspect.signature(inner[0]).parameters
+    if "inequality" in known and "lower" not in known and not within:
         case = _bounds_as_constraints(case)
-    extra = {"equality": case.equality, "inequality": case.inequality}
+    extra: dict[str, Any] = {"equality": case.equality, "inequality": case.inequality}
+    bounds: dict[str, Any] = {}
     if case.lower is not None and case.upper is not None:
-        extra |= {"lower": jnp.asarray(case.lower, case.start.dtype)}
-        extra |= {"upper": jnp.asarray(case.upper, case.start.dtype)}
+        bounds = {"lower": case.lower, "upper": case.upper}
+        bounds = {name: jnp.asarray(bound, case.start.dtype) for name, bound in bounds.items()}
+    if within:
+        if case.equality is None and case.inequality is None:
+            return inner[0](**bounds)
+        extra["inner"] = inner[0](**bounds)
+        text = text[: text.index("(")]
+    else:
+        extra |= bounds
     return construct(text, **{name: value for name, value in extra.items() if value is not None})
 
 
