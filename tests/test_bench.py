@@ -201,6 +201,18 @@ def test_ours_counts_steps_and_one_more_evaluation(x64):
     np.testing.assert_allclose(run.x, 0.0, atol=1e-5)
 
 
+def test_bounds_become_constraints_or_those_of_an_inner_method(x64):
+    lower, upper = np.asarray([1.0, -np.inf]), np.asarray([np.inf, np.inf])
+    case = _quadratic_case(start=jnp.asarray([3.0, -2.0]), lower=lower, upper=upper)
+    case = case._replace(equality=lambda x: x[1:] + 1)
+    for text in ("augmented_lagrangian", "augmented_lagrangian(lbfgsb)"):
+        run = ours.solve(text, case, 200)
+        assert run.claimed
+        np.testing.assert_allclose(run.x, [1.0, -1.0], atol=1e-5)
+    alone = ours.solve("augmented_lagrangian(lbfgsb)", case._replace(equality=None), 200)
+    np.testing.assert_allclose(alone.x, [1.0, 0.0], atol=1e-5)
+
+
 @pytest.mark.skipif(not sif.installed(), reason="sif2jax is not installed")
 def test_a_problem_loads_alone_with_its_published_value(x64):
     case = sif.load("HS71")
