@@ -1,6 +1,7 @@
 """A trust region between bounds: its subproblem by brute force over the walls, its answers against SciPy."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -315,10 +316,11 @@ def test_derivatives_pass_through_walls(x64):
 
 
 def test_errors_at_the_door():
+    wrong: Any = 3
     with pytest.raises(ValueError, match="bounded_trust_region: lower must not exceed"):
         gdjax.bounded_trust_region(1.0, 0.0)
     with pytest.raises(TypeError, match="curvature"):
-        gdjax.bounded_trust_region(curvature=3)
+        gdjax.bounded_trust_region(curvature=wrong)
     method, x = gdjax.bounded_trust_region(), jnp.ones(2)
     with pytest.raises(TypeError, match="value_fn"):
         method.update(x, method.init(x), x, value=jnp.array(1.0))
