@@ -34,6 +34,8 @@ _BESIDE_OTHERS = 1e-2
 """What counts as eps where other methods move other params between the evaluations."""
 _SHORT = 0.1
 """The first step down the gradient, in units of the point's norm; one near the origin."""
+_FADING = 0.9
+"""What is left of the largest curvature with each step: what held far away says nothing of rounding here."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -82,7 +84,7 @@ class Direction(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The lowest value seen, the residual at the last progress, the largest curvature along a step."""
+    """The lowest value seen, the residual at the last progress, the largest curvature along a step, fading."""
 
     value: Scalar
     residual: Scalar
@@ -226,7 +228,8 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     curvature = jnp.sqrt(yy / ss).astype(f.dtype)
     drowned = residual <= 10 * eps * size * jnp.minimum(curvature, bend)
     status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), ended(over, drowned))
-    bend = jnp.where(move.paired, jnp.maximum(curvature, bend), bend)
+    told = move.paired & (ss > eps * xx)  # a step that is rounding itself tells of no curvature
+    bend = jnp.where(told, jnp.maximum(curvature, _FADING * bend), bend)
     best = Best(jnp.where(renewed, f, jnp.minimum(lowest, fhere)), jnp.where(progress, residual, mark), bend)
     proposal = jnp.where(over, here, proposal)
     bracket = bracket._replace(trials=jnp.where(stuck | over, -1, bracket.trials))

@@ -27,6 +27,8 @@ _RESTART = 30
 """What a failed search counts among them."""
 _LONGEST = 1e3
 """The longest move, in units of the point's norm (at least one)."""
+_FADING = 0.9
+"""What is left of the largest curvature with each step: what held far away says nothing of rounding here."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -42,7 +44,7 @@ class BoundedState(NamedTuple):
       pairs: the last steps and changes of the gradient.
       lowest: the lowest value seen.
       mark: the residual at the last progress.
-      bend: the largest curvature seen along a step.
+      bend: the largest curvature seen along a step, fading.
       idle: updates since there was progress; a failed search counts as many.
     """
 
@@ -170,11 +172,13 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (trial.give_up | stuck))
     over = idle >= _PATIENCE
     change, size = given - state.grad, jnp.sqrt(jnp.sum(here * here))
-    curvature = jnp.sqrt(jnp.sum(change * change) / jnp.sum(trial.step * trial.step)).astype(f.dtype)
-    curvature = jnp.where(jnp.isfinite(curvature), curvature, 0)
-    bend = jnp.where(accept & ~trial.fresh, jnp.maximum(curvature, state.bend), state.bend)
-    eps = float(jnp.finfo(here.dtype).eps)
-    status = ended(over, residual <= 10 * eps * size * bend)
+    eps, square = float(jnp.finfo(here.dtype).eps), jnp.sum(trial.step * trial.step)
+    curvature = jnp.sqrt(jnp.sum(change * change) / square).astype(f.dtype)
+    # A step that is rounding itself tells of no curvature.
+    told = jnp.isfinite(curvature) & (square > eps * size * size)
+    curvature = jnp.where(told, curvature, state.bend)
+    bend = jnp.where(accept & ~trial.fresh, jnp.maximum(curvature, _FADING * state.bend), state.bend)
+    status = ended(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend))
     status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), status)
     target = jnp.where(over, here, target)
     new = BoundedState(
