@@ -133,14 +133,14 @@ class _Round(NamedTuple):
     Attributes:
       ended: whether it is over.
       still: whether the inner method could do nothing with its multipliers: moved again, they would run away.
-      noisy: whether rounding ended it.
+      stuck: whether it ended because the inner method got no further.
       runaway: whether the objective fell beyond the constraints.
       hopeless: whether no direction lowers the violation.
     """
 
     ended: Scalar
     still: Scalar
-    noisy: Scalar
+    stuck: Scalar
     runaway: Scalar
     hopeless: Scalar
 
@@ -149,7 +149,7 @@ def _next_round(merit, state, seen: _Round, weights, violation, residual, eps):
     """Multipliers, penalty and tolerance for the round to come, where one has ended."""
     runaway = seen.runaway
     # No penalty lowers what rounding has left of a violation.
-    enough = seen.noisy & (violation <= eps**0.5)
+    enough = seen.stuck & (violation <= eps**0.5)
     enough |= violation <= jnp.maximum(0.25 * state.violation, eps**0.75)
     shift, penalty = merit.renew(weights, state.shift, state.penalty, enough)
     # The multipliers of a merit function that falls without limit mean nothing.
@@ -226,8 +226,8 @@ def _update(
     new = state._replace(inner=judged.state, constraints=c, multipliers=multipliers, count=state.count + 1)
     new = new._replace(count=jnp.maximum(new.count, 1))
     measure = jnp.maximum(violation, both)
-    noisy = judged.status == Status.NOISE_FLOOR
-    seen = _Round(ended, over & (state.count == 0), noisy, runaway, hopeless)
+    stuck = (judged.status == Status.NOISE_FLOOR) | (judged.status == Status.STALLED)
+    seen = _Round(ended, over & (state.count == 0), stuck, runaway, hopeless)
     new = _next_round(merit, new, seen, weights, measure, residual, eps)
     status = _verdict(new, judged, violation, ended, f, eps)
     outside = first & merit.interior & ~(jnp.max(c.inequality, initial=-jnp.inf) < 0)
