@@ -176,7 +176,7 @@ def test_chunks_keep_to_the_caches(monkeypatch):
 
     axes = {"rate": np.linspace(0.01, 0.1, 12), "scale": np.linspace(1, 2, 5)}
     whole = gdjax.sweep(trial, axes)
-    monkeypatch.setattr(engine, "CACHED", 12 * engine.AT_ONCE * 1000 * 4)
+    monkeypatch.setattr(engine, "CACHED", 30 * engine.AT_ONCE * 1000 * 4)
     monkeypatch.setattr(engine, "FEWEST", 1)
     parts = gdjax.sweep(trial, axes)
     assert 1 < parts.attrs["chunk"] < whole.attrs["chunk"] == 60

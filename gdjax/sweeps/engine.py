@@ -16,7 +16,7 @@ from gdjax.sweeps.sharing import plan as shared_by
 
 __all__ = ["Engine", "described"]
 
-CACHED = 2**26
+CACHED = 2**25
 """Bytes at work in a chunk beyond which a processor's caches no longer help."""
 AT_ONCE = 4
 """How many arrays of the largest size are at work at a time."""
@@ -65,8 +65,12 @@ class Engine:
         plan = self.plan
         values = plan.abstract([1] * len(plan.sizes))
         found = trace(*self._trial, values, self._how.params, self._how.lanes)
-        runs = devices_of(plan.mesh) * max(FEWEST, CACHED // (AT_ONCE * footprint(found.program.jaxpr) + 1))
-        if found.loop is not None or runs >= plan.chunk:
+        if found.loop is not None:
+            return
+        made = footprint(found.program, tuple(plan.owners), tuple(plan.sizes))
+        share = devices_of(plan.mesh) * CACHED / (AT_ONCE * made + 1)
+        runs = max(FEWEST, int(share * plan.runs))
+        if runs >= plan.chunk:
             return
         nested, order = shared_by(found.program, plan.owners, plan.sizes)
         plan.order = order if nested else plan.order

@@ -5,6 +5,7 @@ under a single ``vmap`` over all points, once a point. Where nothing is shared t
 faster: its arrays have one batch dimension and nothing to broadcast.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -27,6 +28,19 @@ class _Count:
         self.nested = 0.0
         self.flat = 0.0
         self.touched = [0.0] * len(sizes)
+        self.largest = self.largest_flat = 0
+
+    @property
+    def worth(self) -> bool:
+        """Whether mapping axis by axis pays."""
+        return self.flat > WORTH * self.nested
+
+    def weigh(self, eqn: Any, outputs: list[Axes]) -> None:
+        """Looks at how large is what an operation makes."""
+        sizes = [(_nbytes(var.aval), axes) for var, axes in zip(eqn.outvars, outputs, strict=True)]
+        nested = sum(size * math.prod(self.sizes[i] for i in axes) for size, axes in sizes)
+        flat = sum(size * (math.prod(self.sizes) if axes else 1) for size, axes in sizes)
+        self.largest, self.largest_flat = max(self.largest, nested), max(self.largest_flat, flat)
 
     def add(self, operations: float, axes: Axes) -> None:
         self.nested += operations * math.prod(self.sizes[i] for i in axes)
@@ -43,7 +57,9 @@ class _Count:
 
         for eqn in program.eqns:
             found = [of(atom) for atom in eqn.invars]
-            known.update(zip(eqn.outvars, self.equation(eqn, found, times), strict=True))
+            outputs = self.equation(eqn, found, times)
+            self.weigh(eqn, outputs)
+            known.update(zip(eqn.outvars, outputs, strict=True))
         return [of(atom) for atom in program.outvars]
 
     def equation(self, eqn: Any, inputs: list[Axes], times: float) -> list[Axes]:
@@ -72,6 +88,8 @@ class _Count:
             if wider == state:
                 self.nested += dry.nested
                 self.flat += dry.flat
+                self.largest = max(self.largest, dry.largest)
+                self.largest_flat = max(self.largest_flat, dry.largest_flat)
                 self.touched = [old + new for old, new in zip(self.touched, dry.touched, strict=True)]
                 return outputs
             state = wider
@@ -123,7 +141,7 @@ def plan(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> Plan:
     count = _Count(sizes)
     count.through(program.jaxpr, _inputs(owners, sizes), 1)
     order = sorted(range(len(sizes)), key=lambda i: -count.touched[i])
-    return Plan(count.flat > WORTH * count.nested, order)
+    return Plan(count.worth, order)
 
 
 def depends(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> list[bool]:
@@ -145,14 +163,18 @@ def operations(program: Jaxpr, owners: list[int] | None, sizes: list[int]) -> fl
     return min(count.nested, count.flat)
 
 
-def footprint(program: Jaxpr) -> int:
-    """Bytes of what the largest operation of a program makes at one point."""
-    largest = 0
-    for eqn in program.eqns:
-        inner = [_program(leaf) for value in eqn.params.values() for leaf in _sequence(value)]
-        made = sum(_nbytes(var.aval) for var in eqn.outvars)
-        largest = max(largest, made, *(footprint(program) for program in inner if program is not None), 0)
-    return largest
+@functools.lru_cache(64)
+def footprint(program: ClosedJaxpr, owners: tuple[int, ...], sizes: tuple[int, ...]) -> int:
+    """Bytes of what the largest operation makes at all points, mapped as `plan` decides; counted once.
+
+    Args:
+      program: the trial's.
+      owners: for each input of the program the axis that it comes from.
+      sizes: how many values each axis has.
+    """
+    count = _Count(list(sizes))
+    count.through(program.jaxpr, _inputs(list(owners), list(sizes)), 1)
+    return count.largest if count.worth else count.largest_flat
 
 
 def _inputs(owners: list[int], sizes: list[int]) -> list[Axes]:
