@@ -48,7 +48,7 @@ def _sweeps() -> dict[str, Any]:
         made = case()
         seeds = {"w1": 256}.get(name, made.seeds)
         found[f"{name}, {len(made.rates)} x {seeds}"] = (
-            sweeps._trial(made),
+            sweeps.trial_of(made),
             {"rate": made.rates, "seed": np.arange(seeds, dtype=np.int32)},
         )
     assert jax.device_count() == 2

@@ -36,12 +36,12 @@ RATES, SEEDS = 128, 16
 
 def _w2() -> tuple[Callable[..., Any], dict[str, Any]]:
     case = cases.w2()
-    return cases._trial(case), {"rate": jnp.asarray(case.rates), "seed": jnp.arange(512)}
+    return cases.trial_of(case), {"rate": jnp.asarray(case.rates), "seed": jnp.arange(512)}
 
 
 def _w3() -> tuple[Callable[..., Any], dict[str, Any]]:
     case = cases.w3()
-    return cases._trial(case), {"rate": jnp.asarray(case.rates), "seed": jnp.arange(32)}
+    return cases.trial_of(case), {"rate": jnp.asarray(case.rates), "seed": jnp.arange(32)}
 
 
 def _w4() -> tuple[Callable[..., Any], dict[str, Any]]:

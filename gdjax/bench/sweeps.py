@@ -21,7 +21,7 @@ import optax
 import gdjax
 from gdjax.problems import datasets
 
-__all__ = ["CASES", "Case", "main"]
+__all__ = ["CASES", "Case", "bare_loop", "draws", "main", "trial_of"]
 
 
 class Case(NamedTuple):
@@ -150,11 +150,14 @@ def w3() -> Case:
 CASES = {"w1": w1, "w2": w2, "w3": w3}
 
 
-def _draws(case: Case) -> bool:
+def draws(case: Case) -> bool:
+    """Whether a case has mini-batches."""
     return isinstance(case.objective, gdjax.Objective)
 
 
-def _trial(case: Case) -> Callable[..., gdjax.Run]:
+def trial_of(case: Case) -> Callable[..., gdjax.Run]:
+    """A case as a function of learning rate and seed."""
+
     def trial(rate, seed):
         return gdjax.Run(
             case.objective,
@@ -162,13 +165,13 @@ def _trial(case: Case) -> Callable[..., gdjax.Run]:
             case.optimizer(rate),
             stop=None,
             max_steps=case.steps,
-            key=jax.random.key(seed) if _draws(case) else None,
+            key=jax.random.key(seed) if draws(case) else None,
         )
 
     return trial
 
 
-def _bare(case: Case) -> Callable[..., Any]:
+def bare_loop(case: Case) -> Callable[..., Any]:
     """The loop one writes by hand: a gradient, an update, and nothing to say how it went."""
 
     def run(rate, seed):
@@ -176,7 +179,7 @@ def _bare(case: Case) -> Callable[..., Any]:
 
         def step(carry, count):
             params, state = carry
-            loss = case.objective.at(case.objective.sample(key, count)) if _draws(case) else case.objective
+            loss = case.objective.at(case.objective.sample(key, count)) if draws(case) else case.objective
             updates, state = optimizer.update(jax.grad(loss)(params), state, params)
             return (optax.apply_updates(params, updates), state), None
 
@@ -190,7 +193,7 @@ def _bare(case: Case) -> Callable[..., Any]:
 def _ways(case: Case) -> dict[str, tuple[int, Callable[[], Any]]]:
     """For each way how many runs one call makes, and the call."""
     seeds = np.arange(case.seeds, dtype=np.int32)
-    trial, bare = _trial(case), _bare(case)
+    trial, bare = trial_of(case), bare_loop(case)
     flat, single = jax.jit(jax.vmap(bare)), jax.jit(bare)
     lanes = jnp.asarray(np.repeat(case.rates, case.seeds)), jnp.asarray(np.tile(seeds, len(case.rates)))
     axes = {"rate": jnp.asarray(case.rates), "seed": jnp.asarray(seeds)}
@@ -202,7 +205,7 @@ def _ways(case: Case) -> dict[str, tuple[int, Callable[[], Any]]]:
         "flat vmap": (case.runs, lambda: jax.block_until_ready(flat(*lanes))),
         "loop of compiled runs": (len(points), lambda: [jax.block_until_ready(single(*p)) for p in points]),
     }
-    if _draws(case):  # what a result says: value and residual over all data
+    if draws(case):  # what a result says: value and residual over all data
         over_all = jax.jit(
             jax.vmap(lambda *p: optax.tree.norm(jax.value_and_grad(case.objective.full)(bare(*p))))
         )
@@ -214,7 +217,7 @@ def _ways(case: Case) -> dict[str, tuple[int, Callable[[], Any]]]:
 
 def _values(case: Case, params: Any) -> np.ndarray:
     """The objective over all data at params with two leading axes."""
-    full = case.objective.full if _draws(case) else case.objective
+    full = case.objective.full if draws(case) else case.objective
     return np.asarray(jax.jit(jax.vmap(jax.vmap(full)))(params))
 
 

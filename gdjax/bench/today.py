@@ -40,7 +40,7 @@ def _sweep(name: str) -> Iterator[int]:
 
     case = _case(name)
     axes = {"rate": case.rates, "seed": np.arange(case.seeds, dtype=np.int32)}
-    yield int(gdjax.sweep(sweeps._trial(case), axes, progress=False, params=True).value.size)
+    yield int(gdjax.sweep(sweeps.trial_of(case), axes, progress=False, params=True).value.size)
 
 
 def _flat_vmap(name: str) -> Iterator[int]:
@@ -50,7 +50,7 @@ def _flat_vmap(name: str) -> Iterator[int]:
 
     case = _case(name)
     seeds = np.tile(np.arange(case.seeds, dtype=np.int32), len(case.rates))
-    jax.block_until_ready(jax.jit(jax.vmap(sweeps._bare(case)))(np.repeat(case.rates, case.seeds), seeds))
+    jax.block_until_ready(jax.jit(jax.vmap(sweeps.bare_loop(case)))(np.repeat(case.rates, case.seeds), seeds))
     yield case.runs
 
 
@@ -60,7 +60,7 @@ def _compiled_runs(name: str) -> Iterator[int]:
     from gdjax.bench import sweeps
 
     case = _case(name)
-    run = jax.jit(sweeps._bare(case))
+    run = jax.jit(sweeps.bare_loop(case))
     for rate, seed in _points(case):
         jax.block_until_ready(run(rate, seed))
         yield 1
@@ -73,11 +73,11 @@ def _jitted_steps(name: str) -> Iterator[int]:
     from gdjax.bench import sweeps
 
     case = _case(name)
-    draws = sweeps._draws(case)
+    mini_batches = sweeps.draws(case)
 
     @jax.jit
     def step(params, state, rate, key, count):
-        loss = case.objective.at(case.objective.sample(key, count)) if draws else case.objective
+        loss = case.objective.at(case.objective.sample(key, count)) if mini_batches else case.objective
         updates, state = case.optimizer(rate).update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
@@ -97,7 +97,7 @@ def _worker_run(name: str) -> Callable[..., Any]:
 
     from gdjax.bench import sweeps
 
-    return jax.jit(sweeps._bare(_case(name)))
+    return jax.jit(sweeps.bare_loop(_case(name)))
 
 
 def _task(name: str, rate: Any, seed: int) -> list[np.ndarray]:
