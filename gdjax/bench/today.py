@@ -8,11 +8,13 @@ the whole grid is extrapolated from them.
 import argparse
 import functools
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
@@ -106,12 +108,13 @@ def _task(name: str, rate: Any, seed: int) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(_worker_run(name)(rate, seed))]
 
 
-def _joblib(name: str) -> Iterator[int]:
-    import joblib
-
-    tasks = (joblib.delayed(_task)(name, rate, seed) for rate, seed in _points(_case(name)))
-    for _ in joblib.Parallel(n_jobs=os.cpu_count(), return_as="generator")(tasks):
-        yield 1
+def _pool(name: str) -> Iterator[int]:
+    points = _points(_case(name))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        for done in as_completed([pool.submit(_task, name, rate, seed) for rate, seed in points]):
+            done.result()
+            yield 1
 
 
 def _torch_loop(name: str) -> Iterator[int]:
@@ -135,7 +138,7 @@ WAYS = {
     "flat vmap by hand": _flat_vmap,
     "loop of compiled runs": _compiled_runs,
     "loop of jitted steps": _jitted_steps,
-    "joblib, a process a core": _joblib,
+    "pool of processes, one a core": _pool,
     "PyTorch loop": _torch_loop,
     "torch.func.vmap": _torch_vmap,
 }
