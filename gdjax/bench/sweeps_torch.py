@@ -1,11 +1,18 @@
-"""The sweep benchmark's tasks in PyTorch: plain loops, and all runs at once by ``torch.func``."""
+"""The sweep benchmark's tasks in PyTorch: plain loops, and all runs at once by ``torch.func``.
 
-import importlib
+Without PyTorch the module can be imported all the same, and its functions cannot be called.
+"""
+
 from typing import Any
 
 import numpy as np
 
-torch: Any = importlib.import_module("torch")
+try:
+    import torch as _torch
+except ImportError:
+    _torch = None
+
+torch: Any = _torch
 
 __all__ = ["logistic", "mapped", "mlp", "rosenbrock"]
 

@@ -97,7 +97,7 @@ def _more_sorensen(factors: Eigen, product: Product | None, grad: jax.Array, rad
     # The hard case: at the least shift the step is still short, so the lowest eigenvector fills it up.
     rest = norm(jnp.where(here, 0, boundary)) / radius
     fill = radius * jnp.sqrt(jnp.maximum((1 - rest) * (1 + rest), 0))
-    hard = (lowest <= 0) & (norm(boundary) < (1 - 1e-3) * radius)
+    hard = (lowest < 0) & (norm(boundary) < (1 - 1e-3) * radius)
     filled = jnp.where(boundary[bottom] < 0, -fill, fill)
     boundary = jnp.where(hard & here, filled, boundary)
     size = norm(boundary)
