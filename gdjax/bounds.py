@@ -38,8 +38,12 @@ def _spread(owner: str, name: str, bound: Any, params: Params, absent: float) ->
             params,
             is_leaf=lambda leaf: leaf is None,
         )
-    except ValueError as error:
-        raise ValueError(f"{owner}: {name} does not fit the params: {error}") from None
+    except ValueError:
+        found, wanted = (jax.tree.map(jnp.shape, tree) for tree in (bound, params))
+        raise ValueError(
+            f"{owner}: {name} does not fit the params: its shapes are {found}, theirs {wanted}; a bound is a number, "
+            "an array, or a tree with the structure of the params or a prefix of it"
+        ) from None
 
 
 def box_of(owner: str, bounds: tuple[Any, Any], params: Params) -> Box:

@@ -216,13 +216,13 @@ def next_radius(radius: Scalar, judged: Judgement) -> Scalar:
     return jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, jnp.where(good, grown, radius))
 
 
-def revived(radius: Scalar, judged: Judgement, x: jax.Array) -> Scalar:
+def revived(radius: Scalar, fresh: Scalar, x: jax.Array) -> Scalar:
     """The radius where nothing was tried: on new data at least what rounding leaves room for.
 
     The old data may have made it collapse.
     """
     least = jnp.finfo(radius.dtype).eps ** 0.5 * norm(x)
-    return jnp.where(judged.fresh, jnp.maximum(radius, least), radius)
+    return jnp.where(fresh, jnp.maximum(radius, least), radius)
 
 
 def capped(radius: Scalar) -> Scalar:

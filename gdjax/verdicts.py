@@ -6,7 +6,10 @@ import jax.numpy as jnp
 
 from gdjax.types import Scalar, Status
 
-__all__ = ["ended", "fell"]
+__all__ = ["ended", "faded", "fell"]
+
+_FADING = 0.9
+"""What is left of the largest curvature with each step: what held far away says nothing of rounding here."""
 
 
 def ended(over: Scalar, drowned: Scalar, finite: Any = True) -> Scalar:
@@ -20,6 +23,17 @@ def ended(over: Scalar, drowned: Scalar, finite: Any = True) -> Scalar:
     lost = jnp.where(finite, Status.STALLED, Status.NONFINITE)
     verdict = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, lost), Status.RUNNING)
     return verdict.astype(jnp.int8)
+
+
+def faded(largest: Scalar, curvature: Scalar, told: Scalar) -> Scalar:
+    """The largest curvature along late steps, from which rounding of gradients is judged.
+
+    Args:
+      largest: before this step.
+      curvature: the change of the gradient over the step's length.
+      told: whether the step tells of it, and is not rounding itself.
+    """
+    return jnp.where(told, jnp.maximum(curvature, _FADING * largest), largest)
 
 
 def fell(value: Scalar, dtype: Any = None) -> Scalar:

@@ -235,7 +235,8 @@ def test_its_own_answer_on_new_data_is_taken_without_a_test(x64):
     assert float(jnp.linalg.norm(moves)) > 0
 
 
-def test_derivatives_pass_through_walls(x64):
+@pytest.mark.parametrize("method", [gdjax.lbfgsb, gdjax.bounded_trust_region])
+def test_derivatives_pass_through_walls(x64, method):
     """Bounds and data are arguments; a variable on its wall moves with the wall."""
     stop = gdjax.stopping.residual_below(1e-11)
 
@@ -243,7 +244,7 @@ def test_derivatives_pass_through_walls(x64):
         def objective(x):
             return jnp.sum((x - t[:3]) ** 2) + 0.1 * jnp.sum(x[:-1] * x[1:]) + 0.05 * jnp.sum(x**4)
 
-        run = gdjax.minimize(objective, jnp.zeros(3), gdjax.lbfgsb(t[3], t[4]), stop=stop)
+        run = gdjax.minimize(objective, jnp.zeros(3), method(t[3], t[4]), stop=stop)
         return jnp.append(run.params, run.value)
 
     t, step = jnp.array([1.0, -2.0, 0.3, -0.5, 0.6]), 1e-5

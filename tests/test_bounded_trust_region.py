@@ -296,25 +296,6 @@ def test_mini_batches(x64):
     assert run.value < 1.5 * loss(np.array([1.0, -0.5, 0.3]), (features, targets))
 
 
-def test_derivatives_pass_through_walls(x64):
-    stop = gdjax.stopping.residual_below(1e-11)
-
-    def solve(t):
-        def objective(x):
-            return jnp.sum((x - t[:3]) ** 2) + 0.1 * jnp.sum(x[:-1] * x[1:]) + 0.05 * jnp.sum(x**4)
-
-        run = gdjax.minimize(objective, jnp.zeros(3), gdjax.bounded_trust_region(t[3], t[4]), stop=stop)
-        found = jnp.append(run.params, run.value)
-        return found, found
-
-    t, step = jnp.array([1.0, -2.0, 0.3, -0.5, 0.6]), 1e-5
-    both = jax.jit(jax.jacrev(solve, has_aux=True))
-    slopes, found = both(t)
-    np.testing.assert_allclose(found[:2], [0.6, -0.5])
-    columns = [(both(t + step * e)[1] - both(t - step * e)[1]) / (2 * step) for e in jnp.eye(5)]
-    np.testing.assert_allclose(slopes, jnp.stack(columns, -1), atol=1e-7)
-
-
 def test_errors_at_the_door():
     wrong: Any = 3
     with pytest.raises(ValueError, match="bounded_trust_region: lower must not exceed"):

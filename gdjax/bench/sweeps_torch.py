@@ -38,12 +38,22 @@ def _batches(data: Any, seed: int, steps: int, size: int):
             done += 1
 
 
+def _rosenbrock(params, features, targets):
+    del features, targets
+    (x,) = params
+    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+
+
+def _logistic(params, features, targets):
+    weights, bias = params
+    return torch.nn.functional.softplus(-(features @ weights + bias) * (2.0 * targets - 1.0)).mean()
+
+
 def rosenbrock(rate: float, seed: int) -> None:
     """W1."""
     torch.set_num_threads(1)
     x = (torch.rand(2, generator=torch.Generator().manual_seed(seed)) * 4 - 2).requires_grad_()
-    loss = lambda _: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2  # noqa: E731
-    _train(torch.optim.Adam([x], lr=rate), loss, range(2000))
+    _train(torch.optim.Adam([x], lr=rate), lambda _: _rosenbrock([x], None, None), range(2000))
 
 
 def logistic(data: Any, rate: float, seed: int) -> None:
@@ -51,12 +61,12 @@ def logistic(data: Any, rate: float, seed: int) -> None:
     torch.set_num_threads(1)
     weights = (0.01 * torch.randn(30, generator=torch.Generator().manual_seed(seed))).requires_grad_()
     bias = torch.zeros((), requires_grad=True)
-
-    def loss(batch):
-        features, targets = batch
-        return torch.nn.functional.softplus(-(features @ weights + bias) * (2.0 * targets - 1.0)).mean()
-
-    _train(torch.optim.SGD([weights, bias], lr=rate), loss, _batches(data, seed, 500, 64))
+    params = [weights, bias]
+    _train(
+        torch.optim.SGD(params, lr=rate),
+        lambda batch: _logistic(params, *batch),
+        _batches(data, seed, 500, 64),
+    )
 
 
 def mlp(data: Any, rate: float, seed: int) -> None:
@@ -67,17 +77,6 @@ def mlp(data: Any, rate: float, seed: int) -> None:
     parameters = list(net.parameters())
     loss = lambda batch: torch.nn.functional.cross_entropy(net(batch[0]), batch[1])  # noqa: E731
     _train(torch.optim.Adam(parameters, lr=rate), loss, _batches(data, seed, 280, 64))
-
-
-def _rosenbrock(params, features, targets):
-    del features, targets
-    (x,) = params
-    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
-
-
-def _logistic(params, features, targets):
-    weights, bias = params
-    return torch.nn.functional.softplus(-(features @ weights + bias) * (2.0 * targets - 1.0)).mean()
 
 
 def _mlp(params, features, targets):

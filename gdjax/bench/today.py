@@ -163,7 +163,8 @@ def _in_its_own_process(case: str, way: str) -> dict[str, float] | None:
     command = [sys.executable, "-m", "gdjax.bench", "today", case, "--way", way, "--begin", repr(time.time())]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        print(f"{case}, {way}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        print(f"{case}, {way}: {last[0]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 

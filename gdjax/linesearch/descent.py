@@ -20,7 +20,7 @@ from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search
 from gdjax.trees import flat
 from gdjax.types import Answer, Scalar, Status, Transformation
-from gdjax.verdicts import ended, fell
+from gdjax.verdicts import ended, faded, fell
 
 __all__ = ["DescentState", "Direction", "Move", "descend"]
 
@@ -34,8 +34,6 @@ _BESIDE_OTHERS = 1e-2
 """What counts as eps where other methods move other params between the evaluations."""
 _SHORT = 0.1
 """The first step down the gradient, in units of the point's norm; one near the origin."""
-_FADING = 0.9
-"""What is left of the largest curvature with each step: what held far away says nothing of rounding here."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -229,7 +227,7 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     drowned = residual <= 10 * eps * size * jnp.minimum(curvature, bend)
     status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), ended(over, drowned))
     told = move.paired & (ss > eps * xx)  # a step that is rounding itself tells of no curvature
-    bend = jnp.where(told, jnp.maximum(curvature, _FADING * bend), bend)
+    bend = faded(bend, curvature, told)
     best = Best(jnp.where(renewed, f, jnp.minimum(lowest, fhere)), jnp.where(progress, residual, mark), bend)
     proposal = jnp.where(over, here, proposal)
     bracket = bracket._replace(trials=jnp.where(stuck | over, -1, bracket.trials))

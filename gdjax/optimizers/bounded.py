@@ -17,7 +17,7 @@ from gdjax.linalg.boxes import Pairs
 from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, strong_wolfe
 from gdjax.trees import flat
 from gdjax.types import Answer, Scalar, Status, Transformation
-from gdjax.verdicts import ended, fell
+from gdjax.verdicts import ended, faded, fell
 
 __all__ = ["BoundedState", "lbfgsb"]
 
@@ -27,8 +27,6 @@ _RESTART = 30
 """What a failed search counts among them."""
 _LONGEST = 1e3
 """The longest move, in units of the point's norm (at least one)."""
-_FADING = 0.9
-"""What is left of the largest curvature with each step: what held far away says nothing of rounding here."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -177,7 +175,7 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     # A step that is rounding itself tells of no curvature.
     told = jnp.isfinite(curvature) & (square > eps * size * size)
     curvature = jnp.where(told, curvature, state.bend)
-    bend = jnp.where(accept & ~trial.fresh, jnp.maximum(curvature, _FADING * state.bend), state.bend)
+    bend = faded(state.bend, curvature, accept & ~trial.fresh)
     status = ended(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend))
     status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), status)
     target = jnp.where(over, here, target)

@@ -119,8 +119,7 @@ def _next_radius(region: Region, move, x):
         gain >= 0.75 * foretold, grown, jnp.where(gain < 0.25 * foretold, 0.5 * length, radius)
     )
     radius = jnp.where(move.failed, length, radius)
-    least = jnp.finfo(x.dtype).eps ** 0.5 * norm(x)
-    return jnp.where(move.paired, radius, jnp.maximum(region.radius, least))
+    return jnp.where(move.paired, radius, trials.revived(region.radius, ~move.paired, x))
 
 
 def _radius(memory: Truncation, operator: Operator, grad, move):

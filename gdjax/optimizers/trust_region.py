@@ -161,7 +161,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
 
     first = old.count == 0
     start = trials.first_radius(radius, origin, base.grad, subproblem.form(factors, product, base.grad))
-    kept = trials.revived(state.radius, judged, origin)
+    kept = trials.revived(state.radius, judged.fresh, origin)
     size = jnp.where(judged.fresh | walked, kept, trials.next_radius(state.radius, judged))
     size = trials.capped(jnp.where(first, start, size))
     move = subproblem.solve(factors, product, base.grad, size)

@@ -67,7 +67,7 @@ class Engine:
         found = trace(*self._trial, values, self._how.params, self._how.lanes)
         if found.loop is not None:
             return
-        made = footprint(found.program, tuple(plan.owners), tuple(plan.sizes))
+        made = footprint(found.program, plan.owners, plan.sizes)
         share = devices_of(plan.mesh) * CACHED / (AT_ONCE * made + 1)
         runs = max(FEWEST, int(share * plan.runs))
         if runs >= plan.chunk:

@@ -5,8 +5,8 @@ under a single ``vmap`` over all points, once a point. Where nothing is shared t
 faster: its arrays have one batch dimension and nothing to broadcast.
 """
 
-import functools
 import math
+import weakref
 from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
@@ -163,18 +163,25 @@ def operations(program: Jaxpr, owners: list[int] | None, sizes: list[int]) -> fl
     return min(count.nested, count.flat)
 
 
-@functools.lru_cache(64)
-def footprint(program: ClosedJaxpr, owners: tuple[int, ...], sizes: tuple[int, ...]) -> int:
-    """Bytes of what the largest operation makes at all points, mapped as `plan` decides; counted once.
+_footprints: weakref.WeakKeyDictionary[Jaxpr, dict[Any, int]] = weakref.WeakKeyDictionary()
+
+
+def footprint(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> int:
+    """Bytes of what the largest operation makes at all points, mapped as `plan` decides.
+
+    Counted once for each size, and forgotten with the program.
 
     Args:
       program: the trial's.
       owners: for each input of the program the axis that it comes from.
       sizes: how many values each axis has.
     """
-    count = _Count(list(sizes))
-    count.through(program.jaxpr, _inputs(list(owners), list(sizes)), 1)
-    return count.largest if count.worth else count.largest_flat
+    known, key = _footprints.setdefault(program.jaxpr, {}), tuple(sizes)
+    if key not in known:
+        count = _Count(sizes)
+        count.through(program.jaxpr, _inputs(owners, sizes), 1)
+        known[key] = count.largest if count.worth else count.largest_flat
+    return known[key]
 
 
 def _inputs(owners: list[int], sizes: list[int]) -> list[Axes]:

@@ -65,9 +65,11 @@ def tuned_lanes(
       >>> lanes.count in (8, 16), gdjax.sweep(trial, axes, lanes=lanes, progress=False).attrs["lanes"] == lanes.count
       (True, True)
     """
-    candidates = [Lanes(*each) for each in itertools.product(counts, ticks) if as_lanes(Lanes(*each))]
+    candidates = [Lanes(*each) for each in itertools.product(counts, ticks)]
     if not candidates:
         raise ValueError("tuned_lanes: there are no candidates")
+    for each in candidates:
+        as_lanes(each)
     checked = as_axes(trial, axes)
     fixed = {axis.name: axis.choices[0] for axis in checked if axis.choices is not None}
     mapped = [axis for axis in checked if axis.choices is None]
@@ -87,7 +89,9 @@ def tuned_lanes(
 def _seconds(trial: Callable[..., Any], plan: Plan, box: Box, lanes: Lanes) -> float:
     program, _ = compiled(trial, {}, plan.names, plan.abstract(plan.tiles), How(False, lanes, None))
     if program.lanes is None:
-        raise ValueError("tuned_lanes: the trial's runs have a fixed length, and need no lanes")
+        raise ValueError(
+            "tuned_lanes: the trial must return a gdjax.Run with a stop criterion; a fixed length needs no lanes"
+        )
     inputs, times = plan.inputs(box, plan.tiles), []
     for _ in range(2):
         begin = time.perf_counter()
