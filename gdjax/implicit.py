@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gdjax import jaxprs, trees
+from gdjax import jaxprs, loops, trees
 from gdjax.types import Params, Scalar, ValueFn
 
 __all__ = ["detached", "minimizer", "root"]
@@ -52,12 +52,17 @@ def _conjugate_gradients(product: Callable, right: jax.Array) -> jax.Array:
     return jax.scipy.sparse.linalg.cg(product, right, tol=tolerance, maxiter=10 * right.size)[0]
 
 
-def detached(function: Callable, *arguments: Any) -> Any:
-    """Calls ``function`` with no derivative passing in or out, by arguments or by what it closes over."""
+def detached(function: Callable, *arguments: Any, evaluate: Callable = jaxprs.evaluate) -> Any:
+    """Calls ``function`` with no derivative passing in or out, by arguments or by what it closes over.
+
+    Args:
+      function: what is called.
+      arguments: what it is called with.
+      evaluate: ``(program, constants, arguments) -> leaves``, how its program is evaluated.
+    """
     program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    constants = [jax.lax.stop_gradient(c) for c in program.consts]
-    blocked = jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(program.jaxpr, constants))
-    leaves = blocked(*jax.lax.stop_gradient(jax.tree.leaves(arguments)))
+    given = jax.lax.stop_gradient((program.consts, jax.tree.leaves(arguments)))
+    leaves = evaluate(program.jaxpr, *given)
     return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
 
@@ -70,7 +75,7 @@ class _Program:
         self.structure = jax.tree.structure(shape)
 
     def __call__(self, constants: Any, *arguments: Any) -> Any:
-        found = jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(self.jaxpr, constants))(*jax.tree.leaves(arguments))
+        found = jaxprs.evaluate(self.jaxpr, constants, jax.tree.leaves(arguments))
         return jax.tree.unflatten(self.structure, found)
 
 
@@ -131,7 +136,7 @@ def root(
     Returns:
       ``params``, ``value`` and ``rest``, as `minimizer` does.
     """
-    params, value, residual, sound, rest = detached(solve)
+    params, value, residual, sound, rest = detached(solve, evaluate=loops.evaluate)
     unknowns, conditions, total = optimality(value_fn, params, rest.state)
     program = _Program(lambda z: (total(z[0]), conditions(z)), unknowns)
     params, value = _attach_root(program, program.constants, unknowns, value, residual, sound)
@@ -241,7 +246,7 @@ def minimizer(
       solution is not sound, or where the gradient is above the residual (a constrained or nonsmooth
       solution is no root of the gradient); ``rest`` has none.
     """
-    params, value, residual, sound, rest = detached(solve)
+    params, value, residual, sound, rest = detached(solve, evaluate=loops.evaluate)
     value_at = _Program(value_fn, start)
     params, value = _attach(value_at, value_at.constants, params, value, residual, sound)
     return params, value, rest

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import jax
-
-from gdjax import trees
+from gdjax import compilation, trees
 from gdjax.driver import Run
 from gdjax.objectives import Objective, is_least_squares
 from gdjax.stopping import StopCriterion, residual_below
@@ -55,7 +53,7 @@ def default_optimizer(objective: Any, params: Params) -> tuple[Method, Transform
     return Method("trust_region()"), trust_region()
 
 
-_solve = jax.jit(Run.solve)
+_solve = compilation.jit(Run.solve, lambda run: run.max_steps)
 
 
 def minimize(

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from gdjax import jaxprs
+
 __all__ = ["Plan", "depends", "footprint", "operations", "plan"]
 
 Axes = frozenset[int]
@@ -37,7 +39,7 @@ class _Count:
 
     def weigh(self, eqn: Any, outputs: list[Axes]) -> None:
         """Looks at how large is what an operation makes."""
-        sizes = [(_nbytes(var.aval), axes) for var, axes in zip(eqn.outvars, outputs, strict=True)]
+        sizes = [(jaxprs.nbytes(var.aval), axes) for var, axes in zip(eqn.outvars, outputs, strict=True)]
         nested = sum(size * math.prod(self.sizes[i] for i in axes) for size, axes in sizes)
         flat = sum(size * (math.prod(self.sizes) if axes else 1) for size, axes in sizes)
         self.largest, self.largest_flat = max(self.largest, nested), max(self.largest_flat, flat)
@@ -67,8 +69,7 @@ class _Count:
         if name == "scan":
             return self.scan(params, inputs, times)
         everything = frozenset().union(*inputs)
-        inner = [_program(leaf) for value in params.values() for leaf in _sequence(value)]
-        inner = [program for program in inner if program is not None]
+        inner = jaxprs.inside(eqn)
         if len(inner) == 1 and len(inner[0].invars) == len(inputs):
             return self.through(inner[0], inputs, times)
         for program in inner:
@@ -93,20 +94,6 @@ class _Count:
                 self.touched = [old + new for old, new in zip(self.touched, dry.touched, strict=True)]
                 return outputs
             state = wider
-
-
-def _sequence(value: Any) -> Any:
-    return value if isinstance(value, tuple | list) else (value,)
-
-
-def _program(value: Any) -> Jaxpr | None:
-    if isinstance(value, ClosedJaxpr):
-        return value.jaxpr
-    return value if isinstance(value, Jaxpr) else None
-
-
-def _nbytes(aval: Any) -> int:
-    return getattr(aval, "size", 0) * getattr(getattr(aval, "dtype", None), "itemsize", 0)
 
 
 def _operations(eqn: Any) -> float:
