@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         checkpoints,
         cli,
         constraints,
+        damping,
+        layers,
         linesearch,
         parts,
         plots,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         regularizers,
         report,
         search,
+        signals,
         sweeps,
     )
     from gdjax.constraints import augmented_lagrangian, log_barrier, quadratic_penalty
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from gdjax.optimizers.cubic import cubic_newton
     from gdjax.optimizers.frank_wolfe import frank_wolfe
     from gdjax.optimizers.gauss_newton import covariance, gauss_newton
+    from gdjax.optimizers.kfac import kfac
     from gdjax.optimizers.kronecker import shampoo, soap
     from gdjax.optimizers.least_squares import levenberg_marquardt
     from gdjax.optimizers.limited_memory import lbfgs
@@ -71,6 +75,7 @@ _HOMES = {
         "covariance",
         "gauss_newton",
     ),
+    "optimizers.kfac": ("kfac",),
     "optimizers.kronecker": (
         "shampoo",
         "soap",
@@ -120,8 +125,10 @@ _LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
         "checkpoints",
         "cli",
         "constraints",
+        "damping",
         "derivatives",
         "distributions",
+        "layers",
         "linalg",
         "linesearch",
         "parts",
@@ -130,6 +137,7 @@ _LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
         "regularizers",
         "report",
         "search",
+        "signals",
         "sweeps",
     )
 }

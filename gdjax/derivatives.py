@@ -26,7 +26,7 @@ from gdjax.distributions import Family
 from gdjax.objectives import Composite, Mean
 from gdjax.types import Curvature, MatVec, Operator, Params, ValueFn
 
-__all__ = ["divergence_hessian", "empirical_fisher", "fisher", "gauss_newton", "hessian"]
+__all__ = ["composite_of", "divergence_hessian", "empirical_fisher", "fisher", "gauss_newton", "hessian"]
 
 
 _AT_ONCE = 2**22
@@ -73,7 +73,17 @@ def hessian(objective: ValueFn, params: Params) -> Operator:
     return Operator(product, dense)
 
 
-def _composite(objective: ValueFn, owner: str) -> Composite:
+def composite_of(objective: ValueFn, owner: str) -> Composite:
+    """``objective`` if it is a `Composite`, or what ``owner`` needs instead.
+
+    Raises:
+      TypeError: if it is not.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> gdjax.derivatives.composite_of(gdjax.least_squares(jnp.sin), "my_method").penalty is None
+      True
+    """
     if not isinstance(objective, Composite):
         raise TypeError(
             f"{owner} needs an objective whose model and loss it can see apart: gdjax.Composite, "
@@ -155,7 +165,7 @@ def gauss_newton(objective: ValueFn, params: Params) -> Operator:
       >>> gdjax.derivatives.gauss_newton(f, jnp.ones(2)).dense().tolist()
       [[4.0, 0.0], [0.0, 9.0]]
     """
-    composite = _composite(objective, "gauss_newton")
+    composite = composite_of(objective, "gauss_newton")
     return _pulled_back(
         composite, params, lambda outputs: jax.linearize(jax.grad(composite.loss), outputs)[1]
     )
@@ -196,7 +206,7 @@ def fisher(family: Family) -> Curvature:
             scale = _mean_scale(family, outputs)
             return lambda tangents: jax.tree.map(lambda leaf: scale * leaf, family.metric(outputs, tangents))
 
-        return _pulled_back(_composite(objective, "fisher"), params, metric_at)
+        return _pulled_back(composite_of(objective, "fisher"), params, metric_at)
 
     return curvature
 
@@ -217,7 +227,7 @@ def divergence_hessian(family: Family) -> Curvature:
     """
 
     def curvature(objective: ValueFn, params: Params) -> Operator:
-        composite = _composite(objective, "divergence_hessian")
+        composite = composite_of(objective, "divergence_hessian")
         here = composite.model(params)
 
         def divergence(others):
@@ -253,7 +263,7 @@ def empirical_fisher(objective: ValueFn, params: Params) -> Operator:
       >>> float(operator.product(jnp.array(1.0)))
       8.5
     """
-    composite = _composite(objective, "empirical_fisher")
+    composite = composite_of(objective, "empirical_fisher")
     if not isinstance(composite.loss, Mean):
         raise TypeError("empirical_fisher needs a loss that is a gdjax.objectives.Mean of losses")
     losses_of = composite.loss.losses

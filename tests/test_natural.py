@@ -7,7 +7,8 @@ import pytest
 
 import gdjax
 from gdjax import derivatives, distributions
-from gdjax.optimizers.natural import Levenberg, conjugate_gradients, dense, sample_space
+from gdjax.damping import Levenberg
+from gdjax.optimizers.natural import conjugate_gradients, dense, sample_space
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(6, 3))

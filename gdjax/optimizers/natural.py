@@ -15,11 +15,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from gdjax import checks
+from gdjax.damping import Levenberg, reduction_ratio
 from gdjax.derivatives import gauss_newton
 from gdjax.types import Curvature, Operator, Params, Scalar, Transformation
 
 __all__ = [
-    "Levenberg",
     "NaturalState",
     "conjugate_gradients",
     "dense",
@@ -88,26 +88,6 @@ def sample_space(operator: Operator, right: jax.Array, unravel: Any, damping: Sc
     return (right - jacobian.T @ inner) / damping
 
 
-class Levenberg(NamedTuple):
-    r"""Damping that follows how well the quadratic model foretells the objective.
-
-    After a step with ratio :math:`\rho` of the change in f to the model's, :math:`\lambda` is multiplied by
-    ``raise_by`` if :math:`\rho < 1/4` and by ``lower_by`` if :math:`\rho > 3/4`.
-
-    Attributes:
-      initial: the first :math:`\lambda > 0`.
-      raise_by: above 1.
-      lower_by: in (0, 1).
-
-    Reference:
-      Martens, Deep learning via Hessian-free optimization, ICML 2010, section 4.1.
-    """
-
-    initial: Any = 1.0
-    raise_by: Any = 1.5
-    lower_by: Any = 2 / 3
-
-
 class NaturalState(NamedTuple):
     """The last direction, and what the model foretold along it."""
 
@@ -125,8 +105,7 @@ def _ratio(state: NaturalState, x: jax.Array, value: Scalar) -> Scalar:
     d = state.direction
     along = jnp.dot(x - state.origin, d) / jnp.maximum(jnp.dot(d, d), jnp.finfo(d.dtype).tiny)
     foretold = along * state.slope + 0.5 * along**2 * state.bend
-    ratio = (value - state.value) / foretold
-    return jnp.where(jnp.isfinite(ratio) & (foretold < 0), ratio, -jnp.inf)
+    return reduction_ratio(value - state.value, foretold)
 
 
 def natural_gradient(
@@ -152,8 +131,8 @@ def natural_gradient(
 
     Args:
       learning_rate: :math:`\eta`, a number or a schedule.
-      damping: :math:`\lambda > 0`, or `Levenberg` to let it adapt (for objectives without mini-batches,
-        where two values in a row compare).
+      damping: :math:`\lambda > 0`, or `gdjax.damping.Levenberg` to let it adapt (for objectives without
+        mini-batches, where two values in a row compare).
       momentum: :math:`\mu` in [0, 1).
       curvature: F as a function of objective and params; by default the Gauss-Newton matrix, which is
         the Fisher matrix for exponential families in natural parameters. See `gdjax.derivatives`.
@@ -193,8 +172,7 @@ def natural_gradient(
         if adaptive:
             checks.require("natural_gradient with Levenberg damping", value=value)
             ratio = jnp.where(state.count == 0, 0.5, _ratio(state, x, value))
-            factor = jnp.where(ratio < 0.25, damping.raise_by, jnp.where(ratio > 0.75, damping.lower_by, 1))
-            level = (level * factor).astype(x.dtype)
+            level = damping.after(level, ratio)
         operator = curvature(value_fn, params)
         product = _product(operator, unravel)
         kept = momentum * state.direction
