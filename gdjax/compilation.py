@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from gdjax import jaxprs
 
@@ -32,7 +33,7 @@ def _understood() -> bool:
 def _outermost(*leaves: Any) -> bool:
     """Whether no transformation is under way: options are taken at the top only."""
     here = jax.lax.neg(np.int32(0))
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in (here, *leaves))
+    return not any(isinstance(leaf, Tracer) for leaf in (here, *leaves))
 
 
 def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable[[Any], Any]:
@@ -48,7 +49,7 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
     sizes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
     def call(tree: Any) -> Any:
-        if jax.default_backend() != "cpu" or jax.config.jax_disable_jit:
+        if jax.default_backend() != "cpu" or jax.config.values["jax_disable_jit"]:
             return plain(tree)
         leaves = jax.tree.leaves(tree)
         if not _outermost(*leaves) or not _understood():

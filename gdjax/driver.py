@@ -265,14 +265,15 @@ class Run:
 
         The fixed-length form is a ``scan``, which derivatives pass through step by step. With a stop
         criterion it is a ``while_loop``, and derivatives of params and value are those of the
-        solution, by the implicit function theorem: NaN where the run did not converge.
+        solution, by the implicit function theorem: NaN where the run did not converge. Under ``vmap``
+        many such runs go through lanes on a processor (`gdjax.loops`): where one has ended the next begins.
         """
         if self.stop is None:
             state = self.init()
             bare = trees.own_answer(state.optimizer, state.params) is None
             return self.result(fixed.through(self, state) if bare else fixed.careful(self, state))
         if self.draws_batches and self.objective.full is None:
-            return self._until_done()[-1]
+            return self.looped()
         full, optimality = self._evaluator.full(), getattr(self.optimizer, "optimality", None)
         if optimality is None:
             params, value, result = implicit.minimizer(full, trees.strong(self.params), self._until_done)
@@ -280,8 +281,14 @@ class Run:
             params, value, result = implicit.root(full, optimality, self._until_done)
         return result._replace(params=params, value=value)
 
+    def looped(self) -> Result:
+        """Runs from start to end by a bare ``while_loop``, without derivatives.
+
+        Under ``vmap`` it goes on until the last run is done; `solve` lets others begin where some have ended.
+        """
+        return self.result(jax.lax.while_loop(lambda s: ~self.done(s), self.step, self.init()))
+
     def _until_done(self):
-        state = jax.lax.while_loop(lambda s: ~self.done(s), self.step, self.init())
-        result = self.result(state)
+        result = self.looped()
         sound = (result.status == Status.CONVERGED) | (result.status == Status.NOISE_FLOOR)
         return result.params, result.value, result.residual, sound, result

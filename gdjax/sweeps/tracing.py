@@ -139,7 +139,8 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Calla
             return _arrays(outcome)
         run = outcome
         if not apart(run):
-            return _results(run, run.solve(), params, strides)
+            result = run.solve() if run.stop is None else run.looped()
+            return _results(run, result, params, strides)
         state = run.init()
         leaves, structure = jax.tree.flatten(state)
 
