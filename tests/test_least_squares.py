@@ -187,3 +187,26 @@ def test_errors_at_the_door(constructor):
     penalized = gdjax.Composite(lambda x: x, lambda z: jnp.sum(z**2), lambda x: jnp.sum(x**2))
     with pytest.raises(TypeError, match="penalty"):
         gdjax.minimize(penalized, jnp.ones(2), constructor())
+
+
+def test_a_gradient_that_only_reverse_mode_loses(x64):
+    t = jnp.linspace(0.0, 4.0, 30)
+
+    def onset(p):  # where t < p[0], reverse mode multiplies the 0 of the other branch by NaN
+        return p[1] * jnp.where(t > p[0], jnp.sqrt(t - p[0]), 0.0)
+
+    objective = gdjax.least_squares(lambda p: onset(p) - onset(jnp.array([1.2, 3.0])))
+    start = jnp.array([0.5, 1.0])
+    assert not jnp.isfinite(jax.grad(objective)(start)).all()
+    run = gdjax.minimize(objective, start, gdjax.levenberg_marquardt())
+    assert run.status == Status.CONVERGED
+    np.testing.assert_allclose(run.params, [1.2, 3.0], atol=1e-6)
+
+
+def test_a_jacobian_that_is_not_finite_is_not_taken(x64):
+    objective = gdjax.least_squares(lambda p: jnp.stack([jnp.sqrt(p[0]), p[1] - 1.0]))
+    run = gdjax.minimize(objective, jnp.array([0.0, 3.0]), gdjax.levenberg_marquardt())
+    assert run.status == Status.NONFINITE
+    run = gdjax.minimize(objective, jnp.array([1.0, 3.0]), gdjax.levenberg_marquardt())
+    assert run.status in (Status.STALLED, Status.MAX_STEPS, Status.NOISE_FLOOR)
+    assert jnp.isfinite(run.params).all() and 0 < run.value < 0.1

@@ -219,16 +219,22 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     grad, _ = trees.flat(updates)
     old = trials.join(state.base, state.answer)
     origin, _ = trees.flat(old.answer.params)
+    whole = jnp.all(jnp.isfinite(grad))
+    maybe = trials.judge(old, x, value, jnp.where(whole, grad, old.grad)).accept
+
+    def fresh():
+        rows, rest = rows_at(composite, params, x.dtype)
+        slope = jnp.where(jnp.any(rows != 0), rows.T @ rest, jnp.nan)
+        return spectrum(rows, rest, scaling(rows, state.spectrum.scales)), slope
+
+    # Reverse mode may overflow where forward mode does not: then the gradient is the Jacobian's.
+    found, slope = jax.lax.cond(maybe, fresh, lambda: (state.spectrum, grad))
+    grad = jnp.where(whole, grad, slope)
     judged = trials.judge(old, x, value, grad)
     judged = judged._replace(length=norm(state.spectrum.scales * (x - origin)))
     base = trials.move_to(old, judged, params, value, grad)
     here, first = base.answer.params, old.count == 0
-
-    def fresh():
-        rows, rest = rows_at(composite, here, x.dtype)
-        return spectrum(rows, rest, scaling(rows, state.spectrum.scales))
-
-    found = jax.lax.cond(judged.accept, fresh, lambda: state.spectrum)
+    found = trees.choose(judged.accept, found, state.spectrum)
     begin = damping.first(found, norm(found.scales * x))
     numbers = jnp.where(judged.fresh, state.numbers, damping.next(state.numbers, judged))
     numbers = jnp.where(first, begin, numbers)
