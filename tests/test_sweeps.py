@@ -102,6 +102,7 @@ def test_shape_of_the_dataset():
     for name in ("gdjax", "jax", "jaxlib", "optax", "numpy", "python", "device", "created", "engine"):
         assert isinstance(found.attrs[name], str)
     assert (found.attrs["runs"], found.attrs["chunk"], found.attrs["programs"]) == (24, 12, 2)
+    assert found.attrs["program_bytes"] > 0
     assert 0 < found.attrs["compile_seconds"] < found.attrs["wall_seconds"]
 
 

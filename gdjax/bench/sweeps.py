@@ -147,7 +147,15 @@ def w3() -> Case:
     )
 
 
-CASES = {"w1": w1, "w2": w2, "w3": w3}
+def w3_wide() -> Case:
+    """W3 with 1024 runs: more than caches hold at a time."""
+    case = w3()
+    return case._replace(
+        title=f"{case.title}, 1024 runs", rates=np.logspace(-4, -1.5, 64).astype(np.float32), seeds=16
+    )
+
+
+CASES = {"w1": w1, "w2": w2, "w3": w3, "w3_wide": w3_wide}
 
 
 def draws(case: Case) -> bool:
@@ -190,12 +198,18 @@ def bare_loop(case: Case) -> Callable[..., Any]:
     return run
 
 
-def _ways(case: Case) -> dict[str, tuple[int, Callable[[], Any]]]:
+def _flat(case: Case) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+    """All bare loops under one ``vmap``, compiled, and what it is called with: a rate and a seed a run."""
+    seeds = np.tile(np.arange(case.seeds, dtype=np.int32), len(case.rates))
+    lanes = jnp.asarray(np.repeat(case.rates, case.seeds)), jnp.asarray(seeds)
+    return jax.jit(jax.vmap(bare_loop(case))).lower(*lanes).compile(), lanes
+
+
+def _ways(case: Case, flat: Any, lanes: tuple[jax.Array, jax.Array]) -> dict[str, tuple[int, Callable]]:
     """For each way how many runs one call makes, and the call."""
     seeds = np.arange(case.seeds, dtype=np.int32)
     trial, bare = trial_of(case), bare_loop(case)
-    flat, single = jax.jit(jax.vmap(bare)), jax.jit(bare)
-    lanes = jnp.asarray(np.repeat(case.rates, case.seeds)), jnp.asarray(np.tile(seeds, len(case.rates)))
+    single = jax.jit(bare)
     axes = {"rate": jnp.asarray(case.rates), "seed": jnp.asarray(seeds)}
     some = np.linspace(0, case.runs - 1, min(case.runs, 48)).astype(int)
     points = [(lanes[0][i], lanes[1][i]) for i in some]
@@ -221,8 +235,10 @@ def _values(case: Case, params: Any) -> np.ndarray:
     return np.asarray(jax.jit(jax.vmap(jax.vmap(full)))(params))
 
 
-def _check(case: Case, ways: dict[str, tuple[int, Callable[[], Any]]]) -> float:
+def _check(case: Case, ways: dict[str, tuple[int, Callable[[], Any]]]) -> tuple[float, int]:
     """The relative difference of final values between the sweep and the flat vmap that 9 of 10 runs keep.
+
+    With it the bytes that the sweep's program takes.
 
     The rest may differ in float32: at the largest rates runs bounce about the minimum, and rounding
     decides where they stand at the last step.
@@ -235,7 +251,7 @@ def _check(case: Case, ways: dict[str, tuple[int, Callable[[], Any]]]) -> float:
     worst = float(np.quantile(np.abs(found - expected) / scale, 0.9))
     if not worst <= case.tolerance:
         raise AssertionError(f"{case.title}: values differ by {worst:.1e} from the flat vmap's")
-    return worst
+    return worst, dataset.attrs["program_bytes"]
 
 
 def _measure(ways: dict[str, tuple[int, Callable[[], Any]]], repeats: int) -> dict[str, float]:
@@ -253,8 +269,11 @@ def _measure(ways: dict[str, tuple[int, Callable[[], Any]]], repeats: int) -> di
 
 def report(case: Case, repeats: int) -> str:
     """Checks, measures, and puts it into a table."""
-    ways = _ways(case)
-    worst = _check(case, ways)
+    flat, lanes = _flat(case)
+    ways = _ways(case, flat, lanes)
+    worst, nbytes = _check(case, ways)
+    whole = flat.memory_analysis()
+    whole = whole.temp_size_in_bytes + whole.output_size_in_bytes
     for _, call in ways.values():
         call()
     seconds = _measure(ways, repeats)
@@ -262,13 +281,14 @@ def report(case: Case, repeats: int) -> str:
     lines = [f"{case.title}: {len(case.rates)} rates x {case.seeds} seeds (values agree to {worst:.0e})"]
     for name, spent in seconds.items():
         lines.append(f"  {name:22s} {1 / spent:12,.1f} runs/s {base / spent:9.3f} x flat vmap")
+    lines.append(f"  memory: gdjax.sweep {nbytes / 1e6:.1f} MB, flat vmap {whole / 1e6:.1f} MB")
     return "\n".join(lines)
 
 
 def main(argv: list[str]) -> None:
-    """Runs the cases named, or all."""
+    """Runs the cases named, or the first three."""
     parser = argparse.ArgumentParser(prog="python -m gdjax.bench sweeps", description=__doc__)
-    parser.add_argument("cases", nargs="*", default=list(CASES), help=f"of {', '.join(CASES)}; all if none")
+    parser.add_argument("cases", nargs="*", default=["w1", "w2", "w3"], help=f"of {', '.join(CASES)}")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args(argv)
     unknown = sorted(set(options.cases) - set(CASES))

@@ -145,7 +145,8 @@ def described(engines: list[Engine]) -> dict[str, Any]:
     """How the runs of a sweep were made, for its attributes.
 
     ``engine`` is grid, lanes, or both where the static choices differ; ``lanes`` the most runs at a time
-    in lanes, on each device, and ``ticks`` the steps that all lanes took together, 0 without lanes.
+    in lanes, on each device, and ``ticks`` the steps that all lanes took together, 0 without lanes. A program
+    takes ``program_bytes`` of a device, its inputs aside.
     """
     lanes = [engine.program.lanes for engine in engines]
     return {
@@ -155,5 +156,6 @@ def described(engines: list[Engine]) -> dict[str, Any]:
         "devices": devices_of(engines[0].plan.mesh),
         "ticks": sum(engine.ticks for engine in engines),
         "programs": len(engines),
+        "program_bytes": max(engine.program.nbytes for engine in engines),
         "compile_seconds": sum(engine.seconds for engine in engines),
     }
