@@ -1,4 +1,4 @@
-"""Natural gradient, Gauss-Newton and BFGS against Adam at its best learning rate, on real data.
+"""Natural gradient, K-FAC, Gauss-Newton and BFGS against Adam at its best learning rate, on real data.
 
     python experiments/curvature_on_data.py [folder]
 
@@ -85,6 +85,7 @@ def methods(case):
         }
     return {
         "natural gradient": (gdjax.natural_gradient(1.0, 0.05, solve=conjugate_gradients(3)), 100, 2),
+        "K-FAC": (gdjax.kfac(damping=0.05, interval=5), 100, 2),
     }
 
 

@@ -22,11 +22,13 @@ class Family(NamedTuple):
       divergence: ``(outputs, others) -> divergences``, :math:`\mathrm{KL}(p_o \,\|\, p_{o'})`.
       metric: ``(outputs, tangents) -> cotangents``, the product with the Fisher matrix of the outputs,
         which is the divergence's second derivative in :math:`o'` at :math:`o' = o`.
+      root: ``(outputs, noise) -> cotangents``, the product with a root S of that matrix, :math:`S S^T`; or None.
     """
 
     loss: Callable[[Any, Any], jax.Array]
     divergence: Callable[[Any, Any], jax.Array]
     metric: Callable[[Any, Any], Any]
+    root: Callable[[Any, Any], Any] | None = None
 
 
 def _categorical_loss(logits, labels):
@@ -44,7 +46,13 @@ def _categorical_metric(logits, tangents):
     return p * (tangents - jnp.sum(p * tangents, axis=-1, keepdims=True))
 
 
-categorical = Family(_categorical_loss, _categorical_divergence, _categorical_metric)
+def _categorical_root(logits, noise):
+    p = jax.nn.softmax(logits)
+    scaled = jnp.sqrt(p) * noise
+    return scaled - p * jnp.sum(scaled, axis=-1, keepdims=True)
+
+
+categorical = Family(_categorical_loss, _categorical_divergence, _categorical_metric, _categorical_root)
 r"""Classes by logits, shape ``(..., classes)``; targets are integer labels, shape ``(...)``.
 
 :math:`F = \operatorname{diag}(p) - p p^T` with :math:`p = \operatorname{softmax}(o)`.
@@ -64,7 +72,11 @@ def _bernoulli_metric(logits, tangents):
     return jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits) * tangents
 
 
-bernoulli = Family(_bernoulli_loss, _bernoulli_divergence, _bernoulli_metric)
+def _bernoulli_root(logits, noise):
+    return jnp.exp(-0.5 * (jax.nn.softplus(logits) + jax.nn.softplus(-logits))) * noise
+
+
+bernoulli = Family(_bernoulli_loss, _bernoulli_divergence, _bernoulli_metric, _bernoulli_root)
 r"""Yes or no by logits; targets are 0, 1 or a share between them.
 
 :math:`F = p (1 - p)` with :math:`p = \sigma(o)`.
@@ -84,7 +96,11 @@ def _poisson_metric(log_rates, tangents):
     return jnp.exp(log_rates) * tangents
 
 
-poisson = Family(_poisson_loss, _poisson_divergence, _poisson_metric)
+def _poisson_root(log_rates, noise):
+    return jnp.exp(0.5 * log_rates) * noise
+
+
+poisson = Family(_poisson_loss, _poisson_divergence, _poisson_metric, _poisson_root)
 r"""Counts by log rates. :math:`F = \lambda`, :math:`\lambda = e^o`."""
 
 
@@ -105,5 +121,10 @@ def _gaussian_metric(outputs, tangents):
     return jnp.exp(-2.0 * log_scale) * mean_dot, 2.0 * log_scale_dot
 
 
-gaussian = Family(_gaussian_loss, _gaussian_divergence, _gaussian_metric)
+def _gaussian_root(outputs, noise):
+    (_, log_scale), (mean_noise, log_scale_noise) = outputs, noise
+    return jnp.exp(-log_scale) * mean_noise, 2.0**0.5 * log_scale_noise
+
+
+gaussian = Family(_gaussian_loss, _gaussian_divergence, _gaussian_metric, _gaussian_root)
 r"""Reals by a pair (mean, log scale). :math:`F = \operatorname{diag}(\sigma^{-2}, 2)`."""

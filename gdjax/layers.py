@@ -256,7 +256,7 @@ def find(model: Callable[[Params], Any], params: Params) -> Network:
       >>> import jax, jax.numpy as jnp
       >>> from gdjax import layers
       >>> x = jnp.ones((5, 3))
-      >>> network = layers.find(lambda p: p["s"] * jnp.tanh(x @ p["w"] + p["b"]),
+      >>> network = layers.find(lambda p: p["s"] * jnp.tanh(x @ p["w"] + p["b"][None]),
       ...                       {"b": jnp.zeros(2), "s": jnp.ones(()), "w": jnp.ones((3, 2))})
       >>> network.layers, network.others
       ([Dense(weight=2, bias=0, inputs=0, size=5)], {1: 'mul'})

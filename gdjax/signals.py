@@ -13,13 +13,14 @@ output counts the examples, and the metric ties no two of them.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax import checks
+from gdjax.distributions import Family
 from gdjax.objectives import Composite, Mean
 from gdjax.types import MatVec, Scalar
 
@@ -50,14 +51,17 @@ def _wide(leaf: jax.Array) -> jax.Array:
 def _root(outputs: Any, metric: MatVec) -> jax.Array:
     """Columns whose outer products add up to the metric of each example, ``(examples, columns, outputs)``.
 
-    The factor of Cholesky, all examples at once; a pivot that is zero up to rounding leaves its column zero.
+    The factor of Cholesky, all examples at once; a pivot that is zero up to rounding leaves its column zero. Losses
+    that are sums over outputs have diagonal blocks, whose roots cost nothing.
     """
     rows, back = _by_example(outputs)
     size = rows.shape[1]
     units = jnp.broadcast_to(jnp.eye(size, dtype=rows.dtype)[:, None, :], (size, *rows.shape))
     blocks = jax.vmap(lambda unit: _by_example(metric(back(unit)))[0], out_axes=1)(units)
     blocks = 0.5 * (blocks + jnp.swapaxes(blocks, 1, 2))
-    floor = 4 * size * jnp.finfo(rows.dtype).eps * jnp.max(jnp.diagonal(blocks, axis1=1, axis2=2), axis=1)
+    diagonal = jnp.diagonal(blocks, axis1=1, axis2=2)
+    floor = 4 * size * jnp.finfo(rows.dtype).eps * jnp.max(diagonal, axis=1)
+    unit = jnp.eye(size, dtype=rows.dtype)[None]
 
     def eliminate(columns, i):
         known = jnp.einsum("nkc,nk->nc", columns, columns[:, :, i], precision=jax.lax.Precision.HIGHEST)
@@ -67,7 +71,11 @@ def _root(outputs: Any, metric: MatVec) -> jax.Array:
         scale = jnp.where(sound, 1 / jnp.sqrt(jnp.where(sound, pivot, 1)), 0)
         return columns.at[:, i].set(rest * scale[:, None]), None
 
-    return jax.lax.scan(eliminate, jnp.zeros_like(blocks), jnp.arange(size))[0]
+    return jax.lax.cond(
+        jnp.all((blocks == 0) | (unit == 1)),
+        lambda: unit * jnp.sqrt(jnp.maximum(diagonal, 0))[:, None, :],
+        lambda: jax.lax.scan(eliminate, jnp.zeros_like(blocks), jnp.arange(size))[0],
+    )
 
 
 def exact(objective: Composite, outputs: Any, metric: MatVec, count: Scalar) -> Any:
@@ -80,27 +88,60 @@ def exact(objective: Composite, outputs: Any, metric: MatVec, count: Scalar) -> 
     return jax.vmap(_by_example(outputs)[1])(jnp.swapaxes(_root(outputs, metric), 0, 1))
 
 
-def _sampled(key, objective, outputs, metric, count):
+def _product(a: Any, b: Any) -> Scalar:
+    return jnp.vdot(_by_example(a)[0], _by_example(b)[0])
+
+
+def _family_root(family: Family, outputs: Any, metric: MatVec, noise: Any) -> Any:
+    """The product of noise with the family's root, on the scale of the metric."""
+    root: Any = family.root
+    ours, theirs = _product(noise, metric(noise)), _product(noise, family.metric(outputs, noise))
+    scale = jnp.sqrt(jnp.where(theirs > 0, ours / jnp.where(theirs > 0, theirs, 1), 0))
+    return jax.tree.map(lambda leaf: (scale * leaf).astype(leaf.dtype), root(outputs, noise))
+
+
+def _sampled(family, key, objective, outputs, metric, count):
     del objective
-    root = _root(outputs, metric)
-    noise = jax.random.normal(jax.random.fold_in(key, count), root.shape[:2], root.dtype)
-    combined = jnp.sum(root * noise[:, :, None], axis=1)
-    return jax.tree.map(lambda leaf: leaf[None], _by_example(outputs)[1](combined))
+    key = jax.random.fold_in(key, count)
+    rows, back = _by_example(outputs)
+    if family is None:
+        root = _root(outputs, metric)
+        noise = jax.random.normal(key, root.shape[:2], root.dtype)
+        found = back(jnp.sum(root * noise[:, :, None], axis=1))
+    else:
+        found = _family_root(family, outputs, metric, back(jax.random.normal(key, rows.shape, rows.dtype)))
+    return jax.tree.map(lambda leaf: leaf[None], found)
 
 
-def sampled(key: Any) -> Signals:
+def sampled(key: Any, family: Family | None = None) -> Signals:
     r"""Signals of one random combination of the columns of a root of the metric: one backward pass.
 
     :math:`s = S \varepsilon` with :math:`S S^T` the metric and normal :math:`\varepsilon`: the same expectation as that
-    of the gradients for targets drawn from the model.
+    of the gradients for targets drawn from the model. With c outputs an example the root costs c products with the
+    metric and :math:`O(c^3)`; that of a family is known, and costs :math:`O(c)`: name it where outputs are many.
 
     Args:
       key: a JAX key, or an integer seed.
+      family: of `gdjax.distributions`, for the outputs of the model; the scale is that of the metric.
+
+    Raises:
+      ValueError: if the family has no root.
 
     Reference:
       Martens, Grosse, ICML 2015, section 5 (targets from the model's distribution).
     """
-    return Partial(_sampled, checks.random_key(key))
+    if family is not None and family.root is None:
+        raise ValueError("signals.sampled: the family has no root of its metric")
+    return Partial(_Drawn(family), checks.random_key(key))
+
+
+class _Drawn(NamedTuple):
+    """Binds a family, which is static."""
+
+    family: Family | None
+
+    def __call__(self, *arguments):
+        return _sampled(self.family, *arguments)
 
 
 def empirical(objective: Composite, outputs: Any, metric: MatVec, count: Scalar) -> Any:

@@ -224,6 +224,41 @@ def test_outputs_may_be_trees_and_metrics_of_a_family(x64):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+FAMILIES = {
+    "categorical": jnp.asarray(RNG.normal(size=(2, 3))),
+    "bernoulli": jnp.asarray(RNG.normal(size=(2, 3))),
+    "poisson": jnp.asarray(RNG.normal(size=2)),
+    "gaussian": (jnp.asarray(RNG.normal(size=2)), jnp.asarray(RNG.normal(size=2))),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_roots_of_families_are_those_of_their_metrics(x64, name):
+    """S S^T = F, and what is sampled by it has the scale of the metric that is asked for."""
+    family, outputs = (
+        getattr(distributions, name),
+        jax.tree.map(lambda leaf: leaf.astype(float), FAMILIES[name]),
+    )
+    flat, back = jax.flatten_util.ravel_pytree(outputs)
+
+    def matrix(product):
+        return jax.vmap(lambda v: jax.flatten_util.ravel_pytree(product(outputs, back(v)))[0], 0, 1)(
+            jnp.eye(flat.size)
+        )
+
+    root = matrix(family.root)
+    np.testing.assert_allclose(root @ root.T, matrix(family.metric), atol=1e-12)
+
+    def scaled(noise):
+        return jax.tree.map(lambda leaf: 0.3 * leaf, family.metric(outputs, noise))
+
+    draw = jax.vmap(lambda count: signals.sampled(0, family)(None, outputs, scaled, count))
+    squares = [
+        jnp.mean(jnp.sum(leaf.reshape(4000, -1) ** 2, 1)) for leaf in jax.tree.leaves(draw(jnp.arange(4000)))
+    ]
+    np.testing.assert_allclose(sum(squares), 0.3 * jnp.trace(matrix(family.metric)), rtol=0.1)
+
+
 def written_otherwise(params, x):
     """The same, for one example at a time and by transposed matrices."""
     first, last = params
@@ -275,7 +310,7 @@ def test_mini_batches_in_float32():
     labels = np.argmax(np.tanh(x @ RNG.normal(size=(3, 3))), axis=1)
     batches = objective(data=(x, labels), penalty=None, batch_size=30)
     start = jax.tree.map(jnp.float32, START)
-    optimizer = gdjax.kfac(damping=Levenberg(1.0), signals=signals.sampled(0))
+    optimizer = gdjax.kfac(damping=Levenberg(1.0), signals=signals.sampled(0, distributions.categorical))
     run = gdjax.minimize(batches, start, optimizer, stop=None, max_steps=60, key=1)
     assert run.params[0]["w"].dtype == jnp.float32
     assert run.value < 0.15
@@ -312,3 +347,5 @@ def test_errors_at_the_door():
         gdjax.kfac(interval=0)
     with pytest.raises(ValueError, match="damping must be at least 0"):
         gdjax.kfac(damping=-1.0)
+    with pytest.raises(ValueError, match="no root"):
+        signals.sampled(0, distributions.categorical._replace(root=None))
