@@ -274,7 +274,13 @@ def find(model: Callable[[Params], Any], params: Params) -> Network:
         return [out.value for out in outs]
 
     first = _Walk({})
-    jax.eval_shape(lambda leaves: walked(first, leaves), jax.tree.leaves(params))
+
+    def look(leaves):
+        outs = walked(first, leaves)
+        first.activations.clear()  # their values end with this pass
+        return outs
+
+    jax.eval_shape(look, jax.tree.leaves(params))
     layers = _layers(first)
     inside = {leaf for layer in layers.values() for leaf in (layer.weight, layer.bias)}
     others = {

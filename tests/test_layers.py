@@ -127,3 +127,9 @@ def test_loops_stay_closed(x64):
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), jnp.asarray(X), p["w"])[0]
 
     assert layers.find(model, stacked)[:2] == ([], {0: "scan"})
+
+
+def test_nothing_leaks_out_of_the_passes(x64):
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    with jax.checking_leaks():
+        jax.jit(lambda p: layers.find(nested, p).forward(p)[:2])(params)
