@@ -15,6 +15,7 @@ from gdjax.linesearch import ACCEPT, GIVE_UP, Point
 SEARCHES = {
     "backtracking": linesearch.backtracking,
     "strong_wolfe": linesearch.strong_wolfe,
+    "weak_wolfe": linesearch.weak_wolfe,
     "hager_zhang": linesearch.hager_zhang,
 }
 FAR = 1e10
@@ -62,7 +63,7 @@ def test_accepted_steps_satisfy_their_conditions(search, name, first, x64):
     assert f <= value + c1 * a * slope
     if search == "strong_wolfe":
         assert abs(d) <= 0.9 * abs(slope)
-    if search == "hager_zhang":
+    if search in ("weak_wolfe", "hager_zhang"):
         assert d >= 0.9 * slope
     assert len(trials) <= 20
 

@@ -12,6 +12,7 @@ from gdjax.linesearch.searches import (
     backtracking,
     hager_zhang,
     strong_wolfe,
+    weak_wolfe,
 )
 from gdjax.linesearch.wrapping import line_search
 
@@ -33,4 +34,5 @@ __all__ = [
     "line_search",
     "strong_wolfe",
     "unit_step",
+    "weak_wolfe",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "backtracking",
     "hager_zhang",
     "strong_wolfe",
+    "weak_wolfe",
 ]
 
 CONTINUE, ACCEPT, GIVE_UP = 0, 1, 2
@@ -190,6 +191,32 @@ def strong_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
       'CONVERGED'
     """
     rule, interpolate = Partial(_strong_rule), Partial(_by_cubic)
+    return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
+
+
+def weak_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
+    r"""The Wolfe conditions by zooming with cubic interpolation; as `strong_wolfe`, but steps may overshoot.
+
+    .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0), \qquad \phi'(a) \ge c_2 \phi'(0)
+
+    A trial beyond the minimizer is taken if it gains enough: all that the curvature condition of a quasi-Newton
+    update asks for, with fewer evaluations.
+
+    Args:
+      c1: the least share of the foreseen gain, in (0, c2).
+      c2: the steepest descent left, relative to that at the origin, in (c1, 1).
+
+    Reference:
+      Nocedal and Wright, Numerical Optimization, 2nd ed., equation 3.6.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> method = gdjax.bfgs(gdjax.linesearch.weak_wolfe(c2=0.5))
+      >>> run = gdjax.minimize(lambda x: jnp.sum(x**4), jnp.ones(3), method)
+      >>> gdjax.Status(int(run.status)).name
+      'CONVERGED'
+    """
+    rule, interpolate = Partial(_weak_rule), Partial(_by_cubic)
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
 

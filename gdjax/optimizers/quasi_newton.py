@@ -15,7 +15,16 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax.linesearch import Direction, Move, Search, careful_unit, descend, strong_wolfe, unit_step
+from gdjax.linesearch import (
+    Direction,
+    Move,
+    Search,
+    careful_unit,
+    descend,
+    strong_wolfe,
+    unit_step,
+    weak_wolfe,
+)
 from gdjax.types import Scalar, Transformation
 
 __all__ = ["DenseMemory", "bfgs", "broyden", "dfp", "powell_damping", "self_scaling", "sr1"]
@@ -184,7 +193,7 @@ def bfgs(
     damping: Callable[[Scalar, Scalar], Scalar] | None = None,
     scaling: Callable[[Scalar, Scalar], Scalar] | None = self_scaling,
 ) -> Transformation:
-    r"""BFGS with a flat strong Wolfe search.
+    r"""BFGS with a flat Wolfe search.
 
     .. math::
 
@@ -196,7 +205,7 @@ def bfgs(
     hundred parameters, and for many small ones at once under ``vmap``.
 
     Args:
-      search: how far to go along the direction; `gdjax.linesearch.strong_wolfe` by default.
+      search: how far to go along the direction; `gdjax.linesearch.weak_wolfe` by default.
       damping: what to do with pairs of small or negative curvature: None skips them, `powell_damping` bends
         them (of use with `gdjax.linesearch.backtracking`, which does not see to the curvature).
       scaling: ``(sy, sBs)`` to the factor of :math:`H` before an update; None for one.
@@ -211,6 +220,7 @@ def bfgs(
       >>> bool(jnp.allclose(run.params, 1, atol=1e-4))
       True
     """
+    search = weak_wolfe() if search is None else search
     return _dense(_Rule(_bfgs_coefficients, _ratio, scaling, damping), search, careful_unit)
 
 
