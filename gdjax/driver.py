@@ -263,7 +263,8 @@ class Run:
     def solve(self) -> Result:
         """Runs from start to end.
 
-        The fixed-length form is a ``scan``, which derivatives pass through step by step. With a stop
+        The fixed-length form is a ``scan``, which derivatives pass through step by step; in reverse only for
+        methods that take every step they propose, elsewhere it is NaN or refused. With a stop
         criterion it is a ``while_loop``, and derivatives of params and value are those of the
         solution, by the implicit function theorem: NaN where the run did not converge. Under ``vmap``
         many such runs go through lanes on a processor (`gdjax.loops`): where one has ended the next begins.

@@ -91,13 +91,14 @@ def _solve(product: Callable, right: jax.Array) -> jax.Array:
 def _attach_root(
     program: _Program, constants: Any, unknowns: Any, value: Scalar, residual: Scalar, sound: Scalar
 ) -> Any:
-    """``(params, value)`` as functions of what objective and conditions close over."""
-    return unknowns[0], value
+    """``(unknowns, value)`` as functions of what objective and conditions close over."""
+    return unknowns, value
 
 
 @_attach_root.defjvp
 def _attach_root_jvp(program, primals, tangents):
     constants, unknowns, value, residual, sound = primals
+    unknowns, value = _attach_root(program, *primals)  # so that these have derivatives too
     flat, unravel = ravel_pytree(unknowns)
 
     def at(c, z):
@@ -118,7 +119,7 @@ def _attach_root_jvp(program, primals, tangents):
     def flagged(tangent):
         return tangent * jnp.where(sound & met, 1, jnp.nan).astype(tangent.dtype)
 
-    return (unknowns[0], value), jax.tree.map(flagged, (unravel(moved)[0], value_dot.astype(value.dtype)))
+    return (unknowns, value), jax.tree.map(flagged, (unravel(moved), value_dot.astype(value.dtype)))
 
 
 def root(
@@ -139,8 +140,8 @@ def root(
     params, value, residual, sound, rest = detached(solve, evaluate=loops.evaluate)
     unknowns, conditions, total = optimality(value_fn, params, rest.state)
     program = _Program(lambda z: (total(z[0]), conditions(z)), unknowns)
-    params, value = _attach_root(program, program.constants, unknowns, value, residual, sound)
-    return params, value, rest
+    unknowns, value = _attach_root(program, program.constants, unknowns, value, residual, sound)
+    return unknowns[0], value, rest
 
 
 class FixedPoint(optax.GradientTransformationExtraArgs):
@@ -211,6 +212,7 @@ def _attach(
 @_attach.defjvp
 def _attach_jvp(value_at, primals, tangents):
     constants, params, value, residual, sound = primals
+    params, value = _attach(value_at, *primals)  # so that these have derivatives too
 
     def at_solution(c):
         return jax.value_and_grad(lambda p: value_at(c, p))(params)

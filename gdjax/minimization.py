@@ -72,6 +72,9 @@ def minimize(
     and compiles nothing. Called by itself on a processor, a run that goes through less than a gigabyte is
     compiled the quick way, in about half the time. See `Run` for the arguments and the errors.
 
+    As under ``jax.jit``, what a function closes over is read when it is compiled, and kept. Data that changes
+    goes in as an argument: ``jax.tree_util.Partial(loss, data)`` is an objective of the rest.
+
     Args:
       objective: a function ``params -> scalar``, or an `Objective`, or a `Composite`.
       params: the starting point, a pytree of floating arrays.

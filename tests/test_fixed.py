@@ -222,3 +222,20 @@ def test_forward_and_reverse_mode_agree_under_vmap():
     reverse = jax.vmap(jax.grad(end))(rates)
     forward = jax.vmap(lambda rate: jax.jvp(end, (rate,), (1.0,))[1])(rates)
     np.testing.assert_allclose(reverse, forward, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+def test_second_derivatives_in_a_learning_rate(x64, size):
+    """Of params that are laid out for many runs, too."""
+
+    def after(rate):
+        objective = lambda x: jnp.sum(jnp.cosh(x))  # noqa: E731
+        return gdjax.minimize(
+            objective, jnp.ones(size), gdjax.gradient_descent(rate), stop=None, max_steps=7
+        ).value
+
+    forward = jax.jacfwd(jax.jacfwd(after))(0.1)
+    for second in (jax.hessian(after), jax.grad(jax.grad(after))):
+        np.testing.assert_allclose(second(0.1), forward, rtol=1e-9)
+    mapped = jax.vmap(jax.hessian(after))(jnp.array([0.1, 0.1]))
+    np.testing.assert_allclose(mapped, forward, rtol=1e-9)

@@ -298,3 +298,33 @@ def test_frank_wolfe_over_an_unknown_set_says_nan(x64):
     assert bool(jnp.all(jnp.isnan(jax.jacobian(nearest)(c, None))))
     expected = (np.eye(2) - np.outer(c, c) / 25) / 5
     np.testing.assert_allclose(jax.jacobian(nearest)(c, project), expected, atol=1e-5)
+
+
+METHODS_OF_A_LOGARITHM = {
+    "bfgs": lambda: gdjax.bfgs(),
+    "lbfgsb": lambda: gdjax.lbfgsb(-5.0, 5.0),
+    "augmented_lagrangian": lambda: gdjax.augmented_lagrangian(inequality=lambda x: x - 5.0),
+    "proximal_gradient": lambda: gdjax.proximal_gradient(regularizer=gdjax.regularizers.l1(0.0)),
+}
+
+
+@pytest.mark.parametrize("method", METHODS_OF_A_LOGARITHM)
+def test_derivatives_of_higher_order(x64, method):
+    """The minimizer of exp(x) - a x is log a, the minimum a - a log a."""
+
+    def solved(a):
+        optimizer = METHODS_OF_A_LOGARITHM[method]()
+        stop = gdjax.stopping.residual_below(1e-10)
+        return gdjax.minimize(lambda x: jnp.exp(x) - a * x, jnp.zeros(()), optimizer, stop=stop)
+
+    def answer(a):
+        run = solved(a)
+        return jnp.stack([run.params, run.value])
+
+    second = jax.hessian(answer)(3.0)
+    np.testing.assert_allclose(second, [-1 / 9, -1 / 3], rtol=1e-6)
+    if method == "bfgs":
+        third = jax.grad(jax.grad(jax.grad(lambda a: solved(a).params)))(3.0)
+        np.testing.assert_allclose(third, 2 / 27, rtol=1e-6)
+        mapped = jax.vmap(jax.hessian(lambda a: solved(a).value))(jnp.array([2.0, 3.0]))
+        np.testing.assert_allclose(mapped, [-1 / 2, -1 / 3], rtol=1e-6)

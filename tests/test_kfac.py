@@ -347,3 +347,15 @@ def test_errors_at_the_door():
         gdjax.kfac(damping=-1.0)
     with pytest.raises(ValueError, match="no root"):
         signals.sampled(0, distributions.categorical._replace(root=None))
+
+
+def test_a_head_of_zeros_without_damping():
+    x = jnp.asarray(X, jnp.float32)
+    fit = gdjax.least_squares(lambda p: jnp.tanh(x @ p["w"]) @ p["v"] - jnp.sin(x[:, :1]))
+    start = {
+        "v": jnp.zeros((3, 1)),
+        "w": jnp.asarray(np.random.default_rng(3).normal(size=(3, 3)), jnp.float32),
+    }
+    run = gdjax.minimize(fit, start, gdjax.kfac(damping=0.0), stop=None, max_steps=10)
+    assert run.status == gdjax.Status.MAX_STEPS
+    assert run.value < fit(start)

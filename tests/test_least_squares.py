@@ -211,3 +211,14 @@ def test_a_jacobian_that_is_not_finite_is_not_taken(x64):
     assert run.status in (Status.STALLED, Status.MAX_STEPS, Status.NOISE_FLOOR)
     assert jnp.isfinite(run.params).all()
     assert 0 < run.value < 0.1
+
+
+def test_an_under_determined_jacobian_that_only_reverse_mode_loses(x64):
+    def residual(p):
+        return jnp.array([jnp.where(p[0] > 0, jnp.sqrt(p[0]), 0.0) + p[1] * p[2] - 2])
+
+    run = gdjax.minimize(
+        gdjax.least_squares(residual), jnp.array([0.0, 1.0, 1.0]), gdjax.levenberg_marquardt()
+    )
+    assert run.status == Status.CONVERGED
+    assert run.value < 1e-12

@@ -279,3 +279,22 @@ def test_empty_parts_are_left_alone():
 
 def test_pairs_memory_is_named():
     assert limited_memory.PairMemory._fields == ("steps", "changes", "inverse", "scales")
+
+
+def test_rounding_beside_a_stiff_wall_is_called_rounding():
+    """On a circle of weight 1e6 float32 resolves no descent along it, however small the last pairs' curvature."""
+
+    def objective(x):
+        return x[0] + 1e6 * (x[0] ** 2 + x[1] ** 2 - 1) ** 2
+
+    start = jnp.array([1.1, 0.1], jnp.float32)
+    run = gdjax.minimize(objective, start, gdjax.bfgs())
+    assert run.status == Status.NOISE_FLOOR
+    moved = jax.grad(objective)(run.params * (1 + jnp.finfo(jnp.float32).eps))
+    assert run.residual <= 10 * jnp.linalg.norm(moved - jax.grad(objective)(run.params)) + 1
+
+
+def test_a_search_is_asked_for_by_name():
+    for constructor in (gdjax.bfgs, gdjax.lbfgs, gdjax.nonlinear_cg):
+        with pytest.raises(TypeError, match=r"search must be a Search .* got float"):
+            constructor(search=0.1)

@@ -50,13 +50,19 @@ def require_composite(objective, owner: str) -> Composite:
 
 
 def _outputs_and_jacobian(model, x, size, dtype) -> tuple[jax.Array, jax.Array]:
-    """Both, by one pass through the model."""
-    if x.size <= size:
+    """Both, by one pass through the model; by a second one where reverse mode loses what forward mode does not."""
+
+    def by_columns():
         outputs, forward = jax.linearize(model, x)
-        jacobian = jax.vmap(forward, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+        return outputs, jax.vmap(forward, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+
+    if x.size <= size:
+        outputs, jacobian = by_columns()
     else:
         outputs, backward = jax.vjp(model, x)
         jacobian = jax.vmap(backward)(jnp.eye(size, dtype=outputs.dtype))[0]
+        lost = jnp.all(jnp.isfinite(outputs)) & ~jnp.all(jnp.isfinite(jacobian))
+        jacobian = jax.lax.cond(lost, lambda: by_columns()[1], lambda: jacobian)
     jacobian = jacobian.astype(dtype)
     return outputs, jnp.where(jnp.all(jnp.isfinite(jacobian)), jacobian, 0)
 

@@ -76,10 +76,11 @@ def measured(network: Network, found: Passed, columns: Any) -> list[tuple[jax.Ar
 
 
 def inverse(matrix: jax.Array, shift: Scalar) -> jax.Array:
-    """Of a positive semidefinite matrix plus a multiple of the identity, rounding allowed for."""
+    """Of a positive semidefinite matrix plus a multiple of the identity and of rounding; of zero, the identity."""
     rounding = 4 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.diagonal(matrix))
+    shift = jnp.where(shift + rounding > 0, shift + rounding, 1)
     eye = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix + (shift + rounding) * eye), eye)
+    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix + shift * eye), eye)
 
 
 def _damped_inverses(a: jax.Array, g: jax.Array, level: Scalar) -> tuple[jax.Array, jax.Array]:

@@ -34,6 +34,8 @@ _BESIDE_OTHERS = 1e-2
 """What counts as eps where other methods move other params between the evaluations."""
 _SHORT = 0.1
 """The first step down the gradient, in units of the point's norm; one near the origin."""
+_RESOLVED = 10
+"""The shortest step that tells of curvature, in units of eps times the point's norm."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -224,9 +226,9 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
     over = idle >= _PATIENCE
     curvature = jnp.sqrt(yy / ss).astype(f.dtype)
-    drowned = residual <= 10 * eps * size * jnp.minimum(curvature, bend)
+    told = move.paired & (ss > (_RESOLVED * eps) ** 2 * xx)
+    drowned = residual <= 10 * eps * size * jnp.where(told, jnp.minimum(curvature, bend), bend)
     status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), ended(over, drowned))
-    told = move.paired & (ss > eps * xx)  # a step that is rounding itself tells of no curvature
     bend = faded(bend, curvature, told)
     best = Best(jnp.where(renewed, f, jnp.minimum(lowest, fhere)), jnp.where(progress, residual, mark), bend)
     proposal = jnp.where(over, here, proposal)
@@ -247,6 +249,9 @@ def descend(direction: Direction, search: Search) -> Transformation:
       direction: where to go from an accepted point.
       search: how far.
 
+    Raises:
+      TypeError: if ``search`` is none.
+
     Example:
       >>> import gdjax, jax, jax.numpy as jnp
       >>> from gdjax.linesearch import Direction, backtracking, descend, unit_step
@@ -255,6 +260,10 @@ def descend(direction: Direction, search: Search) -> Transformation:
       >>> bool(jnp.allclose(run.params, 3))
       True
     """
+    if not isinstance(search, Search):
+        raise TypeError(
+            f"search must be a Search such as gdjax.linesearch.strong_wolfe(), got {type(search).__name__}"
+        )
     return optax.GradientTransformationExtraArgs(
         Partial(_init, direction, search), Partial(_update, direction, search)
     )
