@@ -70,7 +70,11 @@ def lanes_of(nbytes: int, shared: int, runs: int) -> int:
 
 def _loop(eqn: Any) -> Any:
     """A loop as a function of its constants and its first state."""
-    loop = custom_vmap(lambda *inputs: eqn.primitive.bind(*inputs, **eqn.params))
+
+    def plain(*inputs):
+        return eqn.primitive.bind(*inputs, **eqn.params)
+
+    loop = custom_vmap(plain)
     constants = len(eqn.invars) - len(eqn.outvars)
 
     @loop.def_vmap
@@ -81,7 +85,7 @@ def _loop(eqn: Any) -> Any:
         lanes = lanes_of(kept, sum(sizes) - kept, runs)
         if lanes == runs:
             axes = [0 if each else None for each in mapped]
-            found = jax.vmap(loop.fun, in_axes=axes, axis_size=runs)(*inputs)
+            found = jax.vmap(plain, in_axes=axes, axis_size=runs)(*inputs)
         else:
             whole = [
                 leaf if each or not mine else jnp.broadcast_to(leaf, (runs, *jnp.shape(leaf)))
