@@ -17,7 +17,7 @@ PLENTY = 2**30
 """Bytes gone through beyond which a program's own speed counts for more than the compiler's."""
 
 _QUICK = {"xla_cpu_use_fusion_emitters": False}
-"""XLA's older way to compile what it has fused: in half the time, to programs that are at most 1.5 times slower."""
+"""XLA's older way to compile what it has fused: in about half the time, to programs that are somewhat slower."""
 
 
 @functools.cache

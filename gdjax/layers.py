@@ -183,7 +183,7 @@ class _Walk:
             a: o.value for a, o in zip(eqn.invars, operands, strict=True) if not isinstance(a, jaxprs.Literal)
         }
         alone = program.replace(constvars=[], invars=list(given), outvars=eqn.outvars, eqns=[eqn])
-        outs = jaxprs.jaxpr_as_fun(jaxprs.ClosedJaxpr(alone, []))(*given.values())
+        outs = jaxprs.evaluate(alone, [], list(given.values()))
         data, mark = any(operand.data for operand in operands), None
         if len(operands) == 1 and operands[0].mark:
             axes = _moved(eqn, operands[0].mark.axes)

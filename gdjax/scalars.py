@@ -208,7 +208,7 @@ def value_and_grad(function: Callable[[Any], jax.Array]) -> Callable[[Any], tupl
         program, shape = jax.make_jaxpr(plain, return_shape=True)(params)
         small = all(np.size(constant) <= LARGEST for constant in program.consts)
         if not small or not _fits(program.jaxpr):
-            outputs = jaxprs.jaxpr_as_fun(program)(*jax.tree.leaves(params))
+            outputs = jaxprs.evaluate(program.jaxpr, program.consts, jax.tree.leaves(params))
         else:
             found = _run(program.jaxpr, program.consts, [_split(leaf) for leaf in jax.tree.leaves(params)])
             avals = [var.aval for var in program.jaxpr.outvars]

@@ -35,11 +35,12 @@ def starts(runs: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(3).uniform(-2, 2, (runs, 20)))
 
 
-def _ours(name: str) -> Callable[[jax.Array], jax.Array]:
+def _ours(name: str, lanes: bool = True) -> Callable[[jax.Array], jax.Array]:
     stop = gdjax.stopping.residual_below(TOLERANCE, scale=1.0)
 
     def one(x):
-        return gdjax.minimize(rosenbrock, x, construct(name), stop=stop, max_steps=STEPS).params
+        run = gdjax.Run(rosenbrock, x, construct(name), stop=stop, max_steps=STEPS)
+        return (run.solve() if lanes else run.looped()).params
 
     return jax.jit(jax.vmap(one))
 
@@ -133,6 +134,7 @@ def measure(ours: Sequence[str], runs: int, repeats: int, peers: bool = True) ->
     """
     points = starts(runs)
     ways = {f"gdjax {name} vmap": (_ours(name), points) for name in ours}
+    ways |= {f"gdjax {name} without lanes": (_ours(name, lanes=False), points) for name in ours}
     for name, (build, share) in (_PEERS if peers else {}).items():
         ways[name] = (build(), points[: max(int(runs * share), 1)])
     rows = []
@@ -165,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = options.solvers.split(";" if ";" in options.solvers or "(" in options.solvers else ",")
     ours = [name.strip() for name in names if name.strip()]
     rows = measure(ours, options.runs, options.repeats, not options.no_peers)
-    fast = [row for row in rows if row["name"].startswith("gdjax")]
+    fast = rows[: len(ours)]
     head = ["way", "runs/s", "converged", "compile s", *(f"{row['name']} is faster by" for row in fast)]
     lines = [
         [
