@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import optimize
 
@@ -205,6 +206,45 @@ def test_bad_arguments_meet_an_error():
         gdjax.augmented_lagrangian(equality=sphere, penalty=0.0)
     with pytest.raises(TypeError, match="function of params"):
         gdjax.augmented_lagrangian(equality=3.0)
+    with pytest.raises(ValueError, match="log_barrier needs inequality"):
+        gdjax.log_barrier(inequality=None)
+    for inner in (sphere, gdjax.trust_region):
+        with pytest.raises(TypeError, match=r"inner must be a transformation such as .* by name"):
+            gdjax.augmented_lagrangian(inner, equality=sphere)
+
+
+NO_NUMBERS = {
+    "comparison": (lambda x: x <= 1.0, TypeError, r"\(params\) is bool, as comparisons are.*x - 1 for x"),
+    "one_of_two": (lambda x: {"a": x, "b": x == 1}, TypeError, r"\['b'\] is bool"),
+    "a_truth": (lambda x: True, TypeError, "is bool"),
+    "count": (lambda x: jnp.sum(x > 1), TypeError, "is int.*, not a real floating number"),
+    "complex": (lambda x: x + 1j, TypeError, "is complex64, not a real"),
+    "nothing": (lambda x: None, TypeError, "returned None .a missing `return`"),
+    "no_arrays": (lambda x: (), TypeError, "a tuple without arrays"),
+    "word": (lambda x: "x <= 1", TypeError, "is a str"),
+    "empty": (lambda x: x[:0], ValueError, r"no numbers, shape \(0,\)"),
+}
+
+
+@pytest.mark.parametrize(("constraint", "error", "words"), NO_NUMBERS.values(), ids=NO_NUMBERS)
+def test_constraints_that_return_no_numbers_are_refused(constraint, error, words):
+    x = jnp.ones(2)
+    for kind in ("equality", "inequality"):
+        for make in (gdjax.augmented_lagrangian, gdjax.quadratic_penalty, gdjax.log_barrier):
+            if (kind, make) != ("equality", gdjax.log_barrier):
+                with pytest.raises(error, match=f"{make.__name__}: {kind}.*{words}"):
+                    gdjax.minimize(lambda x: jnp.sum(x**2), x, make(**{kind: constraint}))
+        with pytest.raises(error, match=f"kkt: {kind}.*{words}"):
+            gdjax.analysis.kkt(lambda x: jnp.sum(x**2), x, **{kind: constraint})
+
+
+def test_methods_for_constraints_do_not_nest():
+    inner = gdjax.augmented_lagrangian(equality=sphere)
+    with pytest.raises(ValueError, match="quadratic_penalty: inner is a method for constraints itself"):
+        gdjax.quadratic_penalty(inner, inequality=product)
+    chained = gdjax.log_barrier(optax.chain(optax.identity(), inner), inequality=product)
+    with pytest.raises(ValueError, match="log_barrier: inner is a method for constraints itself"):
+        chained.init(jnp.asarray(HS71_START))
 
 
 def test_kkt_reports_each_residual_alone(x64):

@@ -15,6 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gdjax.constraints import Multipliers
+from gdjax.constraints.merit import constraint_values
 from gdjax.types import Params
 
 __all__ = ["KKT", "kkt"]
@@ -50,14 +51,16 @@ class _Side(NamedTuple):
     back: Callable[[Any], Any]
 
 
-def _side(function: Any, x: jax.Array, unravel: Callable) -> _Side:
+def _side(name: str, function: Any, x: jax.Array, unravel: Callable) -> _Side:
     if function is None:
         return _Side(np.zeros(0), np.zeros((0, x.size)), lambda vector: None)
+    if not callable(function):
+        raise TypeError(f"kkt: {name} must be a function of params, got {type(function).__name__}")
 
     def vector(flat):
         return ravel_pytree(function(unravel(flat)))[0]
 
-    back = ravel_pytree(function(unravel(x)))[1]
+    back = ravel_pytree(constraint_values("kkt", name, function, unravel(x)))[1]
     return _Side(np.asarray(vector(x), float), np.asarray(jax.jacobian(vector)(x), float), back)
 
 
@@ -111,6 +114,10 @@ def kkt(
     Returns:
       A `KKT`, numbers in float64.
 
+    Raises:
+      TypeError: if a constraint is no function, or returns a comparison or nothing.
+      ValueError: if a constraint returns an empty array.
+
     Reference:
       Nocedal, Wright, Numerical Optimization, 2nd ed., 2006, equation 12.34.
 
@@ -124,7 +131,7 @@ def kkt(
     flat, unravel = ravel_pytree(params)
     x = np.asarray(flat, float)
     grad = np.asarray(ravel_pytree(jax.grad(objective)(params))[0], float)
-    h, g = _side(equality, flat, unravel), _side(inequality, flat, unravel)
+    h, g = _side("equality", equality, flat, unravel), _side("inequality", inequality, flat, unravel)
     low, high = _bound(lower, params, -np.inf), _bound(upper, params, np.inf)
     margin = float(jnp.finfo(flat.dtype).eps) ** (1 / 3) * (1 + np.abs(x))
     at_low, at_high = x - low <= margin, high - x <= margin

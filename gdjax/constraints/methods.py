@@ -13,7 +13,7 @@ from gdjax import checks
 from gdjax.constraints.merit import Merit, Point
 from gdjax.constraints.rounds import around
 from gdjax.optimizers.trust_region import trust_region
-from gdjax.types import Transformation
+from gdjax.types import Method, Transformation
 
 __all__ = ["augmented_lagrangian", "log_barrier", "quadratic_penalty"]
 
@@ -105,7 +105,9 @@ def augmented_lagrangian(
       ([-1.0, -1.0], 0.5)
     """
     checks.concrete("augmented_lagrangian", above=0, penalty=penalty)
-    merit = Merit(_lagrangian_value, _lagrangian_weights, _lagrangian_renew, _balanced)
+    merit = Merit(
+        _lagrangian_value, _lagrangian_weights, _lagrangian_renew, _balanced, Method("augmented_lagrangian")
+    )
     return around(merit, trust_region() if inner is None else inner, equality, inequality, penalty)
 
 
@@ -156,7 +158,7 @@ def quadratic_penalty(
       [1.0, 1.0]
     """
     checks.concrete("quadratic_penalty", above=0, penalty=penalty)
-    merit = Merit(_penalty_value, _penalty_weights, _always_grow, _as_given)
+    merit = Merit(_penalty_value, _penalty_weights, _always_grow, _as_given, Method("quadratic_penalty"))
     return around(merit, trust_region() if inner is None else inner, equality, inequality, penalty)
 
 
@@ -209,5 +211,6 @@ def log_barrier(
       [1.0, 1.0]
     """
     checks.concrete("log_barrier", above=0, barrier=barrier)
-    merit = Merit(_barrier_value, _barrier_weights, _always_grow, _as_given, True)
+    owner = Method("log_barrier")
+    merit = Merit(_barrier_value, _barrier_weights, _always_grow, _as_given, owner, True)
     return around(merit, trust_region() if inner is None else inner, None, inequality, 1 / barrier)

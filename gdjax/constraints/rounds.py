@@ -13,7 +13,8 @@ Karush-Kuhn-Tucker conditions,
 with violations at their price in the value, and complementarity last.
 """
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
-from gdjax.constraints.merit import Constraints, Merit, MeritState, Point
+from gdjax.constraints.merit import Constraints, Merit, MeritState, Point, constraint_values
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
 __all__ = ["around"]
@@ -51,11 +52,31 @@ def _violation(c: Point) -> Scalar:
     return jnp.maximum(_largest(c.equality), jnp.max(c.inequality, initial=0))
 
 
+def _is_merit_state(node: Any) -> bool:
+    return isinstance(node, MeritState)
+
+
+def _refuse(owner: str) -> NoReturn:
+    raise ValueError(
+        f"{owner}: inner is a method for constraints itself, and two would move their penalties against each other; "
+        f"give all constraints to one, such as augmented_lagrangian(equality=..., inequality=...)"
+    )
+
+
+def _check_constraints(owner: str, constraints: Constraints, params: Params) -> None:
+    for name, function in zip(constraints._fields, constraints, strict=True):
+        if function is not None:
+            jax.eval_shape(partial(constraint_values, owner, name, function), params)
+
+
 def _init(parts, params):
-    _, inner, constraints, penalty = parts
+    merit, inner, constraints, penalty = parts
+    _check_constraints(merit.owner, constraints, params)
     shapes = jax.eval_shape(constraints.__call__, params)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     state = trees.strong(inner.init(params))
+    if any(map(_is_merit_state, jax.tree.leaves(state, is_leaf=_is_merit_state))):  # in a chain, in a wrapper
+        _refuse(merit.owner)
     own = trees.own_answer(state, params)
     wide = jnp.promote_types(zeros.equality.dtype, float)
     unknown, none = jnp.asarray(jnp.inf, wide), jnp.int32(0)
@@ -280,11 +301,23 @@ def around(
       inequality: ``params -> g``, likewise.
       penalty: the first penalty parameter.
     """
+    owner, given = merit.owner, {"equality": equality, "inequality": inequality}
+    if not isinstance(inner, optax.GradientTransformation) and not hasattr(inner, "gradient_transformation"):
+        raise TypeError(
+            f"{owner}: inner must be a transformation such as gdjax.trust_region(), got "
+            f"{getattr(inner, '__name__', type(inner).__name__)}; constraints go by name: "
+            f"{owner}(inequality=lambda x: x - 1)"
+        )
     method: Any = checks.transformation(inner)
-    for name, function in (("equality", equality), ("inequality", inequality)):
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} must be a function of params, got {type(function).__name__}")
+    if isinstance(method, _Around):
+        _refuse(owner)
+    for name, function in given.items():
+        if function is not None and (not callable(function) or isinstance(function, type)):
+            raise TypeError(
+                f"{owner}: {name} must be a function of params that returns numbers, got {type(function).__name__}"
+            )
     if equality is None and inequality is None:
-        raise ValueError("a method with constraints needs equality or inequality")
+        needs = "inequality" if merit.interior else "equality or inequality"
+        raise ValueError(f"{owner} needs {needs}, a function of params")
     parts = (*trees.callables_as_trees((merit, method, Constraints(equality, inequality))), penalty)
     return _Around(Partial(_init, parts), Partial(_update, parts))
