@@ -2,12 +2,15 @@
 
 ``ClosedJaxpr``, ``Jaxpr``, ``Literal`` and ``jaxpr_as_fun`` are those of ``jax.extend.core``, imported when one
 is first used: the import is a twentieth of JAX's.
+
+JAX may name the parameters of its operations anew from one version to the next. What gdjax knows of them is in this
+room, and says None where it finds something else than it expects: whoever asks then goes without.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["evaluate", "inside", "nbytes", "working_set"]
+__all__ = ["Scan", "While", "evaluate", "inside", "nbytes", "opened", "scan_parts", "while_parts", "working_set"]
 
 _NAMES = ("ClosedJaxpr", "Jaxpr", "Literal", "jaxpr_as_fun")
 
@@ -25,6 +28,101 @@ def evaluate(program: Any, constants: Sequence[Any], arguments: Sequence[Any]) -
     from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
     return jaxpr_as_fun(ClosedJaxpr(program, constants))(*arguments)
+
+
+def opened(closed: Any) -> Any:
+    """The program of a ``ClosedJaxpr`` without the values of its constants, for `evaluate`.
+
+    From JAX 0.12 on a ``Jaxpr`` is closed itself, and holds on to values that may be tracers.
+    """
+    program = closed.jaxpr
+    if not getattr(program, "consts", None):
+        return program
+    return program.replace(constvars=[], invars=[*program.constvars, *program.invars])
+
+
+class Scan(NamedTuple):
+    """The parts of a ``scan``, whose inputs are constants, what is carried, and what is gone through, in this order.
+
+    Attributes:
+      body: the program of a step.
+      constants: how many inputs are the same at every step.
+      carried: how many inputs and outputs go from one step to the next.
+      length: how many steps.
+    """
+
+    body: Any
+    constants: int
+    carried: int
+    length: int
+
+
+class While(NamedTuple):
+    """The parts of a ``while``, whose inputs are the constants of both programs and what is carried.
+
+    Attributes:
+      cond: whether to go on, a ``ClosedJaxpr`` of its constants and what is carried.
+      body: a step, likewise.
+      first: how many inputs are constants of ``cond``; those of ``body`` follow.
+      constants: how many inputs are constants.
+    """
+
+    cond: Any
+    body: Any
+    first: int
+    constants: int
+
+
+def _shaped(atoms: Sequence[Any]) -> list[Any]:
+    return [(getattr(atom.aval, "shape", None), getattr(atom.aval, "dtype", None)) for atom in atoms]
+
+
+def _kept(outer: list[Any], inner: list[Any], length: int) -> int | None:
+    """How many arrays a ``scan`` hands on whole; all others, which follow, it takes or makes row by row."""
+    kept = sum(a == b for a, b in zip(outer, inner, strict=True))
+    rows = [((length, *shape), dtype) if shape is not None else None for shape, dtype in inner[kept:]]
+    return kept if outer == [*inner[:kept], *rows] else None
+
+
+def scan_parts(eqn: Any) -> Scan | None:
+    """Takes a ``scan`` apart by its shapes: an array that it goes through has an axis more outside than inside.
+
+    Returns:
+      Its parts; None where the equation is something else, or not made as expected.
+    """
+    programs, length = inside(eqn), eqn.params.get("length")
+    if eqn.primitive.name != "scan" or len(programs) != 1 or not isinstance(length, int):
+        return None
+    body = programs[0]
+    if (len(eqn.invars), len(eqn.outvars)) != (len(body.invars), len(body.outvars)):
+        return None
+    given, made = _shaped(body.invars), _shaped(body.outvars)
+    kept, carried = _kept(_shaped(eqn.invars), given, length), _kept(_shaped(eqn.outvars), made, length)
+    if kept is None or carried is None or given[max(kept - carried, 0) : kept] != made[:carried]:
+        return None
+    return Scan(body, kept - carried, carried, length)
+
+
+def while_parts(eqn: Any) -> While | None:
+    """Takes a ``while`` apart.
+
+    Returns:
+      Its parts; None where the equation is something else, or not made as expected.
+    """
+    from jax.extend.core import ClosedJaxpr
+
+    cond, body = eqn.params.get("cond_jaxpr"), eqn.params.get("body_jaxpr")
+    first, second = eqn.params.get("cond_nconsts"), eqn.params.get("body_nconsts")
+    programs = isinstance(cond, ClosedJaxpr) and isinstance(body, ClosedJaxpr)
+    if eqn.primitive.name != "while" or not programs or not isinstance(first, int) or not isinstance(second, int):
+        return None
+    inputs, state = _shaped(eqn.invars), _shaped(eqn.outvars)
+    expected = (
+        inputs == [*_shaped(cond.jaxpr.invars)[:first], *_shaped(body.jaxpr.invars)[:second], *state]
+        and _shaped(cond.jaxpr.invars)[first:] == _shaped(body.jaxpr.invars)[second:] == state
+        and _shaped(body.jaxpr.outvars) == state
+    )
+    return While(cond, body, first, first + second) if expected else None
 
 
 def nbytes(aval: Any) -> int:

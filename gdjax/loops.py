@@ -38,7 +38,7 @@ def evaluate(program: Any, constants: Sequence[Any], arguments: Sequence[Any]) -
       constants: values of its constants.
       arguments: values of its inputs.
     """
-    loops = [i for i, eqn in enumerate(program.eqns) if eqn.primitive.name == "while"]
+    loops = [i for i, eqn in enumerate(program.eqns) if jaxprs.while_parts(eqn)]
     if program.effects or len(loops) != 1 or jax.default_backend() != "cpu" or jax.device_count() > 1:
         return jaxprs.evaluate(program, constants, arguments)
     before, eqn, after = program.eqns[: loops[0]], program.eqns[loops[0]], program.eqns[loops[0] + 1 :]
@@ -147,8 +147,9 @@ class _Lanes:
     def __init__(self, eqn: Any, own: Sequence[bool], runs: int, lanes: int):
         self.own, self.runs, self.lanes = own, runs, lanes
         self.block = max(1, lanes // 4)
-        self.programs = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"]
-        self.first = eqn.params["cond_nconsts"]
+        parts = jaxprs.while_parts(eqn)
+        assert parts is not None
+        self.programs, self.first = (parts.cond, parts.body), parts.first
 
     def __call__(self, *inputs: Any) -> Leaves:
         states = list(inputs[len(self.own) :])

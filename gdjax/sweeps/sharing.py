@@ -65,9 +65,9 @@ class _Count:
         return [of(atom) for atom in program.outvars]
 
     def equation(self, eqn: Any, inputs: list[Axes], times: float) -> list[Axes]:
-        name, params = eqn.primitive.name, eqn.params
-        if name == "scan":
-            return self.scan(params, inputs, times)
+        scan = jaxprs.scan_parts(eqn)
+        if scan is not None:
+            return self.scan(scan, inputs, times)
         everything = frozenset().union(*inputs)
         inner = jaxprs.inside(eqn)
         if len(inner) == 1 and len(inner[0].invars) == len(inputs):
@@ -78,13 +78,13 @@ class _Count:
             self.add(times * _operations(eqn), everything)
         return [everything] * len(eqn.outvars)
 
-    def scan(self, params: dict[str, Any], inputs: list[Axes], times: float) -> list[Axes]:
-        body, constants, carried = params["jaxpr"].jaxpr, params["num_consts"], params["num_carry"]
+    def scan(self, scan: jaxprs.Scan, inputs: list[Axes], times: float) -> list[Axes]:
+        body, constants, carried, length = scan
         state = inputs[constants : constants + carried]
         while True:
             dry = _Count(self.sizes)
             given = [*inputs[:constants], *state, *inputs[constants + carried :]]
-            outputs = dry.through(body, given, times * params["length"])
+            outputs = dry.through(body, given, times * length)
             wider = [old | new for old, new in zip(state, outputs[:carried], strict=True)]
             if wider == state:
                 self.nested += dry.nested

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey, tree_flatten_with_path
 
+from gdjax import jaxprs
 from gdjax.driver import Run
 
 __all__ = ["RESULTS", "Loop", "Traced", "traced"]
@@ -156,8 +157,8 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Calla
         notes["outputs"] = jax.tree.structure(outputs)
         places = jax.tree.unflatten(structure, range(len(leaves)))
         notes["loop"] = Loop(
-            stepping.jaxpr,
-            finishing.jaxpr,
+            jaxprs.opened(stepping),
+            jaxprs.opened(finishing),
             len(leaves),
             len(stepping.consts),
             places.count,
