@@ -10,7 +10,17 @@ room, and says None where it finds something else than it expects: whoever asks 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Scan", "While", "evaluate", "inside", "nbytes", "opened", "scan_parts", "while_parts", "working_set"]
+__all__ = [
+    "Scan",
+    "While",
+    "evaluate",
+    "inside",
+    "nbytes",
+    "opened",
+    "scan_parts",
+    "while_parts",
+    "working_set",
+]
 
 _NAMES = ("ClosedJaxpr", "Jaxpr", "Literal", "jaxpr_as_fun")
 
@@ -114,7 +124,12 @@ def while_parts(eqn: Any) -> While | None:
     cond, body = eqn.params.get("cond_jaxpr"), eqn.params.get("body_jaxpr")
     first, second = eqn.params.get("cond_nconsts"), eqn.params.get("body_nconsts")
     programs = isinstance(cond, ClosedJaxpr) and isinstance(body, ClosedJaxpr)
-    if eqn.primitive.name != "while" or not programs or not isinstance(first, int) or not isinstance(second, int):
+    if (
+        eqn.primitive.name != "while"
+        or not programs
+        or not isinstance(first, int)
+        or not isinstance(second, int)
+    ):
         return None
     inputs, state = _shaped(eqn.invars), _shaped(eqn.outvars)
     expected = (
