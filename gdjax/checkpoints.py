@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdjax import files, fingerprints
+from gdjax import control_flow, files, fingerprints
 from gdjax.driver import Run, RunState
 from gdjax.types import Result
 
@@ -32,7 +32,9 @@ def _advance(run: Run, state: RunState, steps: Any) -> RunState:
         state, left = carry
         return (left > 0) & ~run.done(state)
 
-    return jax.lax.while_loop(unfinished, lambda carry: (run.step(carry[0]), carry[1] - 1), (state, steps))[0]
+    return control_flow.while_loop(
+        unfinished, lambda carry: (run.step(carry[0]), carry[1] - 1), (state, steps)
+    )[0]
 
 
 _first, _result = jax.jit(Run.init), jax.jit(Run.result)

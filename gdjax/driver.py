@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import checks, fixed, implicit, recording, scalars, trees
+from gdjax import checks, control_flow, fixed, implicit, recording, scalars, trees
 from gdjax.evaluation import Evaluator
 from gdjax.fixed import Position
 from gdjax.objectives import Objective
@@ -277,7 +277,7 @@ class Run:
             return self.looped()
         full, optimality = self._evaluator.full(), getattr(self.optimizer, "optimality", None)
         if optimality is None:
-            params, value, result = implicit.minimizer(full, trees.strong(self.params), self._until_done)
+            params, value, result = implicit.minimizer(full, self._until_done)
         else:  # a method that knows what holds at its answers: bounds, constraints
             params, value, result = implicit.root(full, optimality, self._until_done)
         return result._replace(params=params, value=value)
@@ -287,7 +287,7 @@ class Run:
 
         Under ``vmap`` it goes on until the last run is done; `solve` lets others begin where some have ended.
         """
-        return self.result(jax.lax.while_loop(lambda s: ~self.done(s), self.step, self.init()))
+        return self.result(control_flow.while_loop(lambda s: ~self.done(s), self.step, self.init()))
 
     def _until_done(self):
         result = self.looped()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import implicit, layouts, nonfinite, recording, trees
+from gdjax import control_flow, implicit, layouts, nonfinite, recording, trees
 from gdjax.types import Params, Scalar, Status, Step
 
 __all__ = ["Blocks", "Position", "blocks", "careful", "through"]
@@ -129,20 +129,22 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
     def row(carry, _):
         position, sums = carry
         if run.record is None:
-            return jax.lax.scan(bare, carry, length=cut.every)
+            return control_flow.scan(bare, carry, length=cut.every)
         value, grad, after = run.move(position)
         read = run.record.read(Step(position.draws, position.params, value, trees.norm(grad)))
-        carry, _ = jax.lax.scan(bare, (after, watch.poison(sums, value, grad)), length=cut.every - 1)
+        carry, _ = control_flow.scan(bare, (after, watch.poison(sums, value, grad)), length=cut.every - 1)
         return carry, read
 
     def block(carry, _):
         position, sound, finite = carry
-        (after, sums), rows = jax.lax.scan(row, (position, watch.zeros), length=cut.length // cut.every)
+        (after, sums), rows = control_flow.scan(row, (position, watch.zeros), length=cut.length // cut.every)
         finite = finite & watch.finite(sums, after)
         return (after, trees.choose(finite, position, sound), finite), rows
 
     block = jax.checkpoint(block, prevent_cse=False)
-    (end, sound, finite), rows = jax.lax.scan(block, (start, start, jnp.asarray(True)), length=cut.number)
+    (end, sound, finite), rows = control_flow.scan(
+        block, (start, start, jnp.asarray(True)), length=cut.number
+    )
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:: cut.keep], rows)
     return end, sound, finite, rows
 
@@ -151,11 +153,11 @@ def careful(run: Any, state: Any, steps: int | None = None) -> Any:
     """The state after ``steps`` careful steps, by default after all of a run."""
     steps = run.max_steps + 1 if steps is None else steps
     step = jax.checkpoint(lambda s, _: (run.step(s), None), prevent_cse=False)
-    return jax.lax.scan(step, state, length=steps)[0]
+    return control_flow.scan(step, state, length=steps)[0]
 
 
 def _to_the_end(run: Any, state: Any) -> Any:
-    return jax.lax.while_loop(lambda s: ~run.done(s), run.step, state)
+    return control_flow.while_loop(lambda s: ~run.done(s), run.step, state)
 
 
 def through(run: Any, start: Any) -> Any:

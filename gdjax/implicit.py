@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gdjax import jaxprs, loops, trees
+from gdjax import control_flow, jaxprs, loops, trees
 from gdjax.types import Params, Scalar, ValueFn
 
 __all__ = ["detached", "minimizer", "root"]
@@ -111,6 +111,7 @@ def _attach_root_jvp(program, primals, tangents):
     met = jnp.sqrt(jnp.sum(jnp.square(conditions))) <= allowed
 
     def product(v):
+        v = control_flow.vary_like(v, flat)
         return jax.jvp(lambda z: at(constants, z)[1], (flat,), (v,))[1]
 
     moved = -jax.lax.custom_linear_solve(product, mixed, _solve, _solve)
@@ -218,6 +219,7 @@ def _attach_jvp(value_at, primals, tangents):
         return jax.value_and_grad(lambda p: value_at(c, p))(params)
 
     def hessian_product(v):
+        v = control_flow.vary_like(v, params)
         return jax.jvp(jax.grad(lambda p: value_at(constants, p)), (params,), (v,))[1]
 
     (_, gradient), (value_dot, mixed) = jax.jvp(at_solution, (constants,), (tangents[0],))
@@ -232,14 +234,12 @@ def _attach_jvp(value_at, primals, tangents):
 
 def minimizer(
     value_fn: ValueFn,
-    start: Params,
     solve: Callable[[], tuple[Params, Scalar, Scalar, Scalar, Any]],
 ) -> tuple[Params, Scalar, Any]:
     """Calls ``solve`` and makes what it finds differentiable in all that ``value_fn`` closes over.
 
     Args:
       value_fn: the objective, twice differentiable at the solution.
-      start: any point, for its shapes.
       solve: ``() -> (params, value, residual, sound, rest)``; ``sound`` says whether ``params`` solves
         the problem, so that the theorem holds.
 
@@ -249,6 +249,6 @@ def minimizer(
       solution is no root of the gradient); ``rest`` has none.
     """
     params, value, residual, sound, rest = detached(solve, evaluate=loops.evaluate)
-    value_at = _Program(value_fn, start)
+    value_at = _Program(value_fn, params)
     params, value = _attach(value_at, value_at.constants, params, value, residual, sound)
     return params, value, rest

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gdjax import control_flow
 from gdjax.types import Scalar
 
 __all__ = ["shuffled"]
@@ -61,4 +62,4 @@ def shuffled(key: jax.Array, positions: jax.Array, n: int, turn: Any = 0) -> jax
         mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
         return jnp.where(mixed >> 31 == 1, partner, x), None
 
-    return jax.lax.scan(swap_or_not, positions, (pivots, salts), unroll=8)[0]
+    return control_flow.scan(swap_or_not, positions, (pivots, salts), unroll=8)[0]

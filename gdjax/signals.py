@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks
+from gdjax import checks, control_flow
 from gdjax.distributions import Family
 from gdjax.objectives import Composite, Mean
 from gdjax.types import MatVec, Scalar
@@ -71,10 +71,10 @@ def _root(outputs: Any, metric: MatVec) -> jax.Array:
         scale = jnp.where(sound, 1 / jnp.sqrt(jnp.where(sound, pivot, 1)), 0)
         return columns.at[:, i].set(rest * scale[:, None]), None
 
-    return jax.lax.cond(
+    return control_flow.cond(
         jnp.all((blocks == 0) | (unit == 1)),
         lambda: unit * jnp.sqrt(jnp.maximum(diagonal, 0))[:, None, :],
-        lambda: jax.lax.scan(eliminate, jnp.zeros_like(blocks), jnp.arange(size))[0],
+        lambda: control_flow.scan(eliminate, jnp.zeros_like(blocks), jnp.arange(size))[0],
     )
 
 

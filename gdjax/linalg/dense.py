@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdjax import control_flow
 from gdjax.types import Scalar
 
 __all__ = ["Cholesky", "Spectral", "eigh_solve", "shifted_cholesky"]
@@ -70,7 +71,7 @@ def shifted_cholesky(matrix: jax.Array, *, margin: Any = 1e-3) -> Cholesky:
         return attempt(shift), shift, count + 1
 
     start = jnp.where(least > 0, jnp.zeros_like(scale), first - least)
-    factor, shift, _ = jax.lax.while_loop(failed, larger, (attempt(start), start, jnp.int32(0)))
+    factor, shift, _ = control_flow.while_loop(failed, larger, (attempt(start), start, jnp.int32(0)))
     return Cholesky(factor, shift)
 
 

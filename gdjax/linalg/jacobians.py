@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from gdjax import control_flow
 from gdjax.objectives import Composite
 from gdjax.types import Params, Scalar
 
@@ -62,7 +63,7 @@ def _outputs_and_jacobian(model, x, size, dtype) -> tuple[jax.Array, jax.Array]:
         outputs, backward = jax.vjp(model, x)
         jacobian = jax.vmap(backward)(jnp.eye(size, dtype=outputs.dtype))[0]
         lost = jnp.all(jnp.isfinite(outputs)) & ~jnp.all(jnp.isfinite(jacobian))
-        jacobian = jax.lax.cond(lost, lambda: by_columns()[1], lambda: jacobian)
+        jacobian = control_flow.cond(lost, lambda: by_columns()[1], lambda: jacobian)
     jacobian = jacobian.astype(dtype)
     return outputs, jnp.where(jnp.all(jnp.isfinite(jacobian)), jacobian, 0)
 

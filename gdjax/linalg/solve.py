@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import trees
+from gdjax import control_flow, trees
 from gdjax.linalg.vectors import add, norm, ratio, times, unit, vdot
 from gdjax.trees import choose
 from gdjax.types import MatVec, Params, Scalar
@@ -112,7 +112,7 @@ def cg(
             solution, residual, direction, next_product, norm(residual), state.steps + 1, definite
         )
 
-    end = jax.lax.while_loop(unfinished, iterate, start)
+    end = control_flow.while_loop(unfinished, iterate, start)
     return Solution(times(size, end.solution), size * end.norm, end.steps, end.definite)
 
 
@@ -213,5 +213,5 @@ def minres(product: MatVec, right: Params, *, tolerance: Any = 1e-5, max_steps: 
             finished=broken,
         )
 
-    end = jax.lax.while_loop(unfinished, iterate, start)
+    end = control_flow.while_loop(unfinished, iterate, start)
     return Solution(times(size, end.solution), size * end.norm, end.steps, jnp.asarray(True))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import trees
+from gdjax import control_flow, trees
 from gdjax.linalg.vectors import add, norm, ratio, times, unit, vdot
 from gdjax.trees import choose
 from gdjax.types import MatVec, Params, Scalar
@@ -136,7 +136,7 @@ def truncated_cg(
             finished=leaves | ~known,
         )
 
-    end = jax.lax.while_loop(unfinished, iterate, start)
+    end = control_flow.while_loop(unfinished, iterate, start)
     return TrustStep(
         times(size, end.step),
         size * (size * end.decrease),

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, trees
+from gdjax import checks, control_flow, trees
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search
 from gdjax.trees import flat
@@ -161,7 +161,7 @@ def _judge(search, state, eps, f, grad, s, ss, size):
     slope = _dot(grad, p).astype(wide)
     trial = Point(along, jnp.where(jnp.isfinite(f), f, jnp.inf), slope)
     longest = _LONGEST * jnp.maximum(1, size) / jnp.sqrt(pp)
-    decision, bracket = jax.lax.cond(
+    decision, bracket = control_flow.cond(
         fresh,
         lambda: (jnp.int32(ACCEPT), state.bracket),
         lambda: search.update(state.bracket, trial, noise, longest),
@@ -181,7 +181,7 @@ def _aim(direction, search, state, move, residual, value, size, found):
         asked, memory = direction.update(state.memory, move)
         return asked.astype(g.dtype), trees.keep_types(memory, state.memory)
 
-    asked, memory = jax.lax.cond(moved, ask, lambda: (state.direction, state.memory))
+    asked, memory = control_flow.cond(moved, ask, lambda: (state.direction, state.memory))
     slope, length = _dot(g, asked).astype(wide), jnp.sqrt(_dot(asked, asked)).astype(wide)
     bad = moved & ~(slope < -jnp.finfo(g.dtype).eps * residual * length)
     down = jnp.minimum(1, jnp.maximum(1, _SHORT * size) / residual)

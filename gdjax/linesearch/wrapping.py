@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import trees
+from gdjax import control_flow, trees
 from gdjax.linesearch.descent import Direction, descend
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import Search, strong_wolfe
@@ -33,7 +32,7 @@ def _ask(inner, memory, move):
         )
         return flat(asked)[0].astype(move.grad.dtype), trees.keep_types(state, memory)
 
-    return jax.lax.cond(move.accepted, advance, lambda: (jnp.zeros_like(move.grad), memory))
+    return control_flow.cond(move.accepted, advance, lambda: (jnp.zeros_like(move.grad), memory))
 
 
 def line_search(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks, trees
+from gdjax import checks, control_flow, trees
 from gdjax.bounds import Between, Box, box_of, ordered
 from gdjax.linalg import boxes
 from gdjax.linalg.boxes import Pairs
@@ -140,7 +140,7 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
         bracket = search.init(value, slope, first)._replace(trials=-bad.astype(jnp.int32))
         return p, trees.keep_types(bracket, trial.bracket), pairs
 
-    return jax.lax.cond(moved, ask, lambda: (state.direction, trial.bracket, state.pairs))
+    return control_flow.cond(moved, ask, lambda: (state.direction, trial.bracket, state.pairs))
 
 
 def _update(parts, updates, state: BoundedState, params=None, *, value: Any = None, **extra):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks, derivatives, trees, trials
+from gdjax import checks, control_flow, derivatives, trees, trials
 from gdjax.bounds import Between, box_of, ordered
 from gdjax.linalg import boxes
 from gdjax.linalg.subproblems import between, norm
@@ -69,7 +69,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     base = trials.move_to(old, judged, params, value, grad, residual)
     origin, _ = trees.flat(base.answer.params)
     operator = trials.operator_at(curvature, value_fn, base.answer.params)
-    matrix = jax.lax.cond(judged.accept, operator.dense, lambda: state.matrix)
+    matrix = control_flow.cond(judged.accept, operator.dense, lambda: state.matrix)
 
     first = old.count == 0
     downhill = boxes.projected(origin, base.grad, box.lower, box.upper)

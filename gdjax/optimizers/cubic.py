@@ -8,12 +8,11 @@ shrinks where it foretold well.
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, derivatives, trees, trials
+from gdjax import checks, control_flow, derivatives, trees, trials
 from gdjax.linalg.subproblems import Eigen, cubic_step, eigen, norm
 from gdjax.trials import Base
 from gdjax.types import Answer, Curvature, Scalar, Transformation
@@ -74,7 +73,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     base = trials.move_to(old, judged, params, value, grad)
     origin, _ = trees.flat(base.answer.params)
     operator = trials.operator_at(curvature, value_fn, base.answer.params)
-    factors = jax.lax.cond(judged.accept, lambda: eigen(operator.dense()), lambda: state.factors)
+    factors = control_flow.cond(judged.accept, lambda: eigen(operator.dense()), lambda: state.factors)
     first = _first_weight(weight, origin, base.grad, factors)
     size = jnp.where(judged.fresh, state.weight, _next_weight(state.weight, judged))
     size = jnp.where(old.count == 0, first, size)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gdjax import checks, trees
+from gdjax import checks, control_flow, trees
 from gdjax.linalg.jacobians import damped_solve, require_composite, rows_at, spectrum
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.types import Params, Transformation
@@ -36,7 +36,7 @@ def _direction(memory, move):
     checks.require("gauss_newton", value_fn=value_fn)
     composite = require_composite(value_fn, "gauss_newton")
     dtype = move.grad.dtype
-    step = jax.lax.cond(
+    step = control_flow.cond(
         move.accepted,
         lambda: _rows_step(composite, params, dtype),
         lambda: jnp.zeros_like(move.grad),

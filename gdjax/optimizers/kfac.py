@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial, keystr, tree_leaves_with_path
 
-from gdjax import checks, layers, trees
+from gdjax import checks, control_flow, layers, trees
 from gdjax.damping import Levenberg, reduction_ratio
 from gdjax.derivatives import composite_of, gauss_newton, hessian
 from gdjax.layers import Network
@@ -185,7 +185,7 @@ def _update(parts, updates, state, params: Any = None, *, value: Any = None, val
             levels = [level + extra for extra in _penalty_levels(composite, params, network)]
             return kronecker.inverted(network, factors, inverses, levels)
 
-        inverses = jax.lax.cond((count % interval == 0) | (count < 3), fresh, lambda: state.inverses)
+        inverses = control_flow.cond((count % interval == 0) | (count < 3), fresh, lambda: state.inverses)
     direction = kronecker.preconditioned(network, inverses, grads)
     direction |= _alone(network, composite, curvature, params, grads, level)
     steps = [-direction[i][None] for i in range(len(grads))]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdjax import control_flow
 from gdjax.types import Scalar, Transformation
 
 __all__ = ["ShampooState", "SoapState", "shampoo", "soap"]
@@ -122,7 +123,7 @@ def shampoo(
                 for fs, rs in zip(factors, state.roots, strict=True)
             ]
 
-        roots = jax.lax.cond(state.count % interval == 0, fresh, lambda: state.roots)
+        roots = control_flow.cond(state.count % interval == 0, fresh, lambda: state.roots)
         directions = [
             _rotate(root, _wide(leaf), where).reshape(leaf.shape).astype(leaf.dtype)
             for leaf, root, where in zip(leaves, roots, axes, strict=True)
@@ -208,7 +209,7 @@ def soap(
         axes = [_axes(leaf, max_size) for leaf in wide]
         grams = [tuple(_gram(leaf, i) for i in where) for leaf, where in zip(wide, axes, strict=True)]
         factors = jax.tree.map(lambda old, gram: b2 * old + (1 - b2) * gram, state.factors, grams)
-        bases = jax.lax.cond(
+        bases = control_flow.cond(
             state.count == 0,
             lambda: jax.tree.map(lambda f: jnp.linalg.eigh(f)[1], factors),
             lambda: state.bases,
@@ -222,7 +223,7 @@ def soap(
             step = _rotate(basis, step, where, back=True)
             square.append(v)
             directions.append(step.reshape(leaf.shape).astype(leaf.dtype))
-        bases = jax.lax.cond(
+        bases = control_flow.cond(
             count % interval == 0,
             lambda: jax.tree.map(lambda f, q: jnp.linalg.qr(f @ q)[0], factors, bases),
             lambda: bases,

@@ -16,7 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from gdjax import checks, trees, trials
+from gdjax import checks, control_flow, trees, trials
 from gdjax.linalg.jacobians import Spectrum, damped_solve, require_composite, rows_at, spectrum
 from gdjax.linalg.subproblems import Move, norm
 from gdjax.trials import Base, Judgement
@@ -69,7 +69,7 @@ def _region_shift(numbers: jax.Array, found: Spectrum) -> Scalar:
         middle = jnp.where(low > 1e-3 * high, 0.5 * (low + high), jnp.sqrt(high) * jnp.sqrt(1e-3 * high))
         return low, high, jnp.where((trial > low) & (trial < high), trial, jnp.maximum(middle, low))
 
-    shift = jax.lax.fori_loop(0, _SECULAR_STEPS, body, (zero, high, 1e-3 * high))[2]
+    shift = control_flow.fori_loop(0, _SECULAR_STEPS, body, (zero, high, 1e-3 * high))[2]
     return jnp.where(fits | ~jnp.isfinite(shift), 0, shift)
 
 
@@ -228,7 +228,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         return spectrum(rows, rest, scaling(rows, state.spectrum.scales)), slope
 
     # Reverse mode may overflow where forward mode does not: then the gradient is the Jacobian's.
-    found, slope = jax.lax.cond(maybe, fresh, lambda: (state.spectrum, grad))
+    found, slope = control_flow.cond(maybe, fresh, lambda: (state.spectrum, grad))
     grad = jnp.where(whole, grad, slope)
     judged = trials.judge(old, x, value, grad)
     judged = judged._replace(length=norm(state.spectrum.scales * (x - origin)))

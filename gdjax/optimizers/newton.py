@@ -8,12 +8,11 @@ search (the default), a rate or a schedule.
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, derivatives, linalg, trees, trials
+from gdjax import checks, control_flow, derivatives, linalg, trees, trials
 from gdjax.linalg.subproblems import norm
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.types import Curvature, Operator, Scalar, Transformation
@@ -132,7 +131,7 @@ def _radius(memory: Truncation, operator: Operator, grad, move):
         return trials.first_radius(None, x, grad, jnp.dot(grad, operator.product(grad)))
 
     known = memory.forcing.size > 0
-    return trials.capped(jax.lax.cond(known, lambda: _next_radius(memory.region, move, x), first))
+    return trials.capped(control_flow.cond(known, lambda: _next_radius(memory.region, move, x), first))
 
 
 def _truncated_direction(max_products, memory: Truncation, operator: Operator, grad, move=None):
@@ -172,7 +171,7 @@ def _direction_update(parts, memory, move):
     value_fn = extra.get("value_fn")
     checks.require("newton", value_fn=value_fn)
     operator = trials.operator_at(curvature, value_fn, params)
-    return jax.lax.cond(
+    return control_flow.cond(
         move.accepted,
         lambda: fresh(memory, operator, move.grad, move),
         lambda: (jnp.zeros_like(move.grad), memory),

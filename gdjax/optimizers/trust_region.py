@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, derivatives, trees, trials
+from gdjax import checks, control_flow, derivatives, trees, trials
 from gdjax.linalg.secant import Secant
 from gdjax.linalg.subproblems import Move, Subproblem, exact, norm
 from gdjax.trials import Base
@@ -155,7 +155,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         checks.require("trust_region", value_fn=value_fn)
         operator = trials.operator_at(curvature, value_fn, base.answer.params)
         matrix, product = (), operator.product
-        factors = jax.lax.cond(
+        factors = control_flow.cond(
             judged.accept, lambda: subproblem.factor(operator.dense, product), lambda: state.factors
         )
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import control_flow
 from gdjax.projections.vectors import flat, like, unit
 from gdjax.types import Params
 
@@ -163,7 +164,7 @@ def _multiplier(x, lower, upper, normal, offset):
         return jnp.where(more & enough, middle, low), jnp.where(more & ~enough, middle, high)
 
     bounds = (jnp.int32(-1), jnp.int32(knots.size))
-    low, high = jax.lax.fori_loop(0, knots.size.bit_length() + 1, halve, bounds)
+    low, high = control_flow.fori_loop(0, knots.size.bit_length() + 1, halve, bounds)
     below = jnp.where(low >= 0, knots[jnp.maximum(low, 0)], -jnp.inf)
     above = jnp.where(high < knots.size, knots[jnp.minimum(high, knots.size - 1)], jnp.inf)
     start = jnp.where(jnp.isfinite(below), below, jnp.where(jnp.isfinite(above), above, 0))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gdjax import control_flow
 from gdjax.projections.vectors import flat, unit, wide
 from gdjax.types import Params
 
@@ -65,7 +66,7 @@ def intersection(
     vector, _ = flat(start)
     state = (start, (nothing,) * len(projections), jnp.full((), jnp.inf, vector.dtype))
     if tolerance is None:
-        end, _, _ = jax.lax.fori_loop(0, rounds, lambda _, s: turn(s), state)
+        end, _, _ = control_flow.fori_loop(0, rounds, lambda _, s: turn(s), state)
     else:
 
         def unfinished(counted):
@@ -73,5 +74,7 @@ def intersection(
             _, norm, size = unit(flat(x)[0])
             return (count < rounds) & (changed > tolerance * norm * size)
 
-        end = jax.lax.while_loop(unfinished, lambda c: (c[0] + 1, turn(c[1])), (jnp.int32(0), state))[1][0]
+        end = control_flow.while_loop(unfinished, lambda c: (c[0] + 1, turn(c[1])), (jnp.int32(0), state))[1][
+            0
+        ]
     return jax.tree.map(lambda new, old: new.astype(jnp.asarray(old).dtype), end, params)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdjax import control_flow
 from gdjax.projections.simplices import shares
 from gdjax.projections.vectors import wide
 from gdjax.types import Params, Scalar
@@ -73,7 +74,7 @@ def _searched(shifted, rows, columns):
             slope(_gaps(shifted + length * direction, rows, columns)) < -0.25 * first
         )
 
-    length, _ = jax.lax.while_loop(
+    length, _ = control_flow.while_loop(
         too_long, lambda s: (0.5 * s[0], s[1] + 1), (jnp.ones((), shifted.dtype), jnp.int32(0))
     )
     return shifted + length * direction
@@ -102,7 +103,7 @@ def _solve(matrix, rows, columns):
         return (dual.turns < _TURNS) & ((dual.gap > goal) | (dual.part < 1))
 
     start = _Dual(first * matrix, jnp.full((), jnp.inf, matrix.dtype), first, jnp.int32(0))
-    return jax.lax.while_loop(unfinished, turn, start)
+    return control_flow.while_loop(unfinished, turn, start)
 
 
 def transport_polytope(params: Params, rows: Any, columns: Any) -> Params:

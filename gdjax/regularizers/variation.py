@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import control_flow
 from gdjax.projections.vectors import each, total
 from gdjax.regularizers.calculus import summed
 from gdjax.regularizers.norms import at_least_zero, l1
@@ -82,14 +83,14 @@ def _denoised(y, t):
         sample=jnp.int32(0),
     )
     # A fixed count rather than "until done": under vmap the latter would copy the queue at every tick.
-    state = jax.lax.fori_loop(0, 3 * n, lambda _, s: _tick(y, t, s), state)
+    state = control_flow.fori_loop(0, 3 * n, lambda _, s: _tick(y, t, s), state)
 
     def back(following, limit):
         value = jnp.clip(following, limit[0], limit[1])
         return value, value
 
     last = state.limits[n - 1, 0]
-    return jax.lax.scan(back, last, state.limits[:n], reverse=True)[1]
+    return control_flow.scan(back, last, state.limits[:n], reverse=True)[1]
 
 
 def _prox_vector(y, t):

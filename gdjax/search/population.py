@@ -9,6 +9,7 @@ import numpy as np
 import xarray
 from jax.tree_util import Partial
 
+from gdjax import control_flow
 from gdjax.driver import Run
 
 __all__ = ["perturb", "population_based"]
@@ -128,7 +129,7 @@ def population_based(
 
     def segment(point, state):
         run = trial(**point)
-        state = jax.lax.scan(lambda s, _: (run.step(s), None), state, length=steps)[0]
+        state = control_flow.scan(lambda s, _: (run.step(s), None), state, length=steps)[0]
         result = run.result(state)
         return state, result.value, result.status
 
@@ -146,7 +147,7 @@ def population_based(
     @jax.jit
     def train(points, key):
         states = jax.vmap(lambda point: trial(**point).init())(points)
-        return jax.lax.scan(one_round, (points, states), jax.random.split(key, rounds))[1]
+        return control_flow.scan(one_round, (points, states), jax.random.split(key, rounds))[1]
 
     found = {name: np.asarray(values) for name, values in train(points, key).items()}
     return xarray.Dataset(

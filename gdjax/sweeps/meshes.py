@@ -9,6 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from gdjax import control_flow
+
 __all__ = ["as_mesh", "devices_of", "on_all", "padded", "split_axis"]
 
 
@@ -57,8 +59,13 @@ def on_all(function: Callable[..., Any], mesh: Mesh, inputs: list[Any], outputs:
         return P() if axis is None else P(*[None] * axis, "runs")
 
     specs = tuple(spec(axis) for _, axis in inputs)
+
+    def part(*arguments):
+        with control_flow.unchecked():
+            return function(*arguments)
+
     split = jax.shard_map(
-        function, mesh=mesh, in_specs=specs, out_specs=jax.tree.map(spec, outputs), check_vma=False
+        part, mesh=mesh, in_specs=specs, out_specs=jax.tree.map(spec, outputs), check_vma=False
     )
     places = tuple(NamedSharding(mesh, each) for each in specs)
     call = jax.jit(split, in_shardings=places).lower(*(shapes for shapes, _ in inputs)).compile()

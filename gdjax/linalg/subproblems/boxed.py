@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdjax import control_flow
 from gdjax.linalg.subproblems.model import Move, norm, safe
 from gdjax.linalg.subproblems.spectral import eigen, exact
 from gdjax.types import Scalar
@@ -157,7 +158,7 @@ def between(matrix: jax.Array, grad: jax.Array, radius: Any, low: jax.Array, hig
     model = _Model(matrix, grad, jnp.asarray(radius, grad.dtype), low, high)
     zero = jnp.zeros((), grad.dtype)
     start = _Round(jnp.zeros_like(grad), grad, zero, zero, jnp.int32(0), jnp.asarray(True))
-    end = jax.lax.while_loop(
+    end = control_flow.while_loop(
         lambda state: state.going & (state.count < _ROUNDS), lambda state: _round(model, state), start
     )
     return Move(end.step, jnp.dot(grad, end.step), jnp.dot(end.step, matrix @ end.step), end.scale)

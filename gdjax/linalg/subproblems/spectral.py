@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdjax import control_flow
 from gdjax.linalg.subproblems.model import Move, Product, Subproblem, norm, safe
 from gdjax.linalg.subproblems.products import cauchy_step
 from gdjax.types import Scalar
@@ -71,7 +72,7 @@ def _secular_root(a: jax.Array, gaps: jax.Array, low: Scalar, radius: Scalar) ->
 
     start = jnp.where(low > 0, low, 1e-3 * high)
     unknown = jnp.full_like(start, jnp.inf)
-    return jax.lax.while_loop(far, body, (low, high, start, unknown, jnp.int32(0)))[2]
+    return control_flow.while_loop(far, body, (low, high, start, unknown, jnp.int32(0)))[2]
 
 
 def _more_sorensen(factors: Eigen, product: Product | None, grad: jax.Array, radius: Scalar) -> Move:
@@ -132,7 +133,7 @@ def cubic_step(factors: Eigen, grad: jax.Array, weight: Scalar) -> Move:
         long = ~(norm(a / jnp.where(d > 0, d, jnp.inf)) <= middle) | jnp.any(d < 0)
         return jnp.where(long, middle, low), jnp.where(long, high, middle)
 
-    _, length = jax.lax.fori_loop(0, 60, body, (least, high))
+    _, length = control_flow.fori_loop(0, 60, body, (least, high))
     return _more_sorensen(factors, None, grad, length)
 
 
