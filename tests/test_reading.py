@@ -268,6 +268,7 @@ def descent(sample, seed):
 def test_a_design_is_one_axis_with_its_values_as_labels(tmp_path):
     space = {"rate": sweeps.log_uniform(0.01, 0.4), "scale": sweeps.uniform(0.5, 1.0)}
     design, seen = sweeps.sobol(space, 6), []
+    design = {name: values.astype(np.float32) for name, values in design.items()}  # as the trial sees it
     axes = {"sample": design, "seed": range(3)}
     runs = gdjax.sweep(descent, axes, chunk=6, watch=seen.append, progress=False)
     assert runs.value.dims == ("sample", "seed")

@@ -95,7 +95,7 @@ def test_shape_of_the_dataset():
         "params": (*axes, "params_0"),
     }
     assert found.step.values.tolist() == [0, 7, 14, 21, 28]
-    assert found.rate.values.tolist() == [1e-3, 1e-2, 0.1]
+    assert found.rate.values.tolist() == np.float32([1e-3, 1e-2, 0.1]).tolist()  # as the trial sees them
     assert found.optimizer.values.tolist() == ["sgd", "adam"]
     assert found.status.dtype == np.int8
     assert found.steps.dtype == np.int32

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_leaves_with_path
+
+from gdjax.sweeps.values import arrays, is_array, label
 
 __all__ = ["Axis", "Static", "as_axes", "static"]
 
@@ -91,60 +92,21 @@ def static(values: Mapping[str, Any] | Iterable[Any]) -> Static:
     return Static(labels, values)
 
 
-def _is_array(leaf: Any) -> bool:
-    if isinstance(leaf, jax.Array):
-        return True
-    return isinstance(leaf, np.ndarray | np.generic | bool | int | float | complex) and (
-        np.asarray(leaf).dtype.kind in "biufcV"
-    )
-
-
-def _check_arrays(name: str, values: Any) -> None:
-    leaves = tree_leaves_with_path(values)
-    if not leaves:
-        raise ValueError(f"sweep: axis {name!r} is empty")
-    for path, leaf in leaves:
-        if not _is_array(leaf):
-            raise TypeError(
-                f"sweep: axis {name!r} holds a {type(leaf).__name__} at {keystr(path) or 'its top'}, not "
-                f"numbers or arrays; did you mean {name}=gdjax.static([...])?"
-            )
-
-
-def _sequence(name: str, values: Any) -> Any:
-    """A range, list or tuple of numbers as one array, a list of keys as one array of keys."""
-    values = list(values)
-    _check_arrays(name, values)
-    try:
-        if isinstance(values[0], jax.Array):
-            return jnp.stack(values)
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"sweep: axis {name!r} is a list of unequal shapes") from error
-    return array
-
-
 def _array_axis(name: str, values: Any) -> Axis:
-    if isinstance(values, range | list) or (isinstance(values, tuple) and not hasattr(values, "_fields")):
-        values = _sequence(name, values)
-    if isinstance(values, str) or callable(values):
-        values = [values]
-    _check_arrays(name, values)
+    if hasattr(values, "low") and hasattr(values, "high"):  # a Range, or one of Optuna's distributions
+        raise TypeError(
+            f"sweep: axis {name!r} is a range, not values; draw some: gdjax.sweeps.sobol({{{name!r}: ...}}, 64)"
+        )
+    values = arrays(name, values)
     leaves = jax.tree.leaves(values)
-    shapes = {np.shape(leaf)[:1] for leaf in leaves}
-    if () in shapes:
-        raise ValueError(f"sweep: axis {name!r} is a single number; write [{leaves[0]!r}] for one value")
-    if len(shapes) > 1:
-        lengths = [np.shape(leaf)[0] for leaf in leaves]
-        raise ValueError(f"sweep: the arrays of axis {name!r} differ in length: {lengths}")
-    (size,) = shapes.pop()
-    if size == 0:
-        raise ValueError(f"sweep: axis {name!r} is empty")
-    only = leaves[0]
-    plain = len(leaves) == 1 and only is values and np.ndim(only) == 1
-    is_key = jnp.issubdtype(only.dtype, jax.dtypes.prng_key)
-    coordinate = np.asarray(only) if plain and not is_key else np.arange(size)
-    return Axis(name, coordinate, jax.tree.map(jnp.asarray, values), None, _members(values))
+    plain = len(leaves) == 1 and leaves[0] is values and _is_labels(values)
+    coordinate = label(values) if plain else np.arange(len(leaves[0]))
+    return Axis(name, coordinate, values, None, _members(values))
+
+
+def _is_labels(values: Any) -> bool:
+    """Whether it is one number a point."""
+    return np.ndim(values) == 1 and not jnp.issubdtype(values.dtype, jax.dtypes.extended)
 
 
 def _members(values: Any) -> tuple[tuple[str, np.ndarray], ...]:
@@ -152,11 +114,9 @@ def _members(values: Any) -> tuple[tuple[str, np.ndarray], ...]:
     if not isinstance(values, Mapping):
         return ()
     return tuple(
-        (str(name), np.asarray(labels))
+        (str(name), label(labels))
         for name, labels in values.items()
-        if _is_array(labels)
-        and np.ndim(labels) == 1
-        and not jnp.issubdtype(labels.dtype, jax.dtypes.extended)
+        if is_array(labels) and _is_labels(labels)
     )
 
 

@@ -13,7 +13,7 @@ import xarray
 from gdjax.sweeps.axes import Axis
 from gdjax.sweeps.tracing import RESULTS
 
-__all__ = ["assemble", "attributes", "coordinates", "dimensions"]
+__all__ = ["assemble", "attributes", "check_names", "coordinates", "dimensions"]
 
 
 def _version(package: str) -> str:
@@ -57,6 +57,46 @@ def dimensions(axes: list[Axis], name: str, own: int, strides: dict[str, int]) -
     return (*(axis.name for axis in axes), *recorded, *rest)
 
 
+def _own(shapes: dict[str, tuple[int, ...]], strides: dict[str, int]) -> dict[str, str]:
+    """The dimensions that variables bring with them, each with the name of a variable that has it."""
+    return {dim: name for name, shape in shapes.items() for dim in dimensions([], name, len(shape), strides)}
+
+
+def check_names(axes: list[Axis], shapes: dict[str, tuple[int, ...]], strides: dict[str, int]) -> None:
+    """Says which axis is called like something else of the dataset, before anything is run.
+
+    Args:
+      axes: all of them.
+      shapes: for each variable the shape that it has in one run.
+      strides: for each recorded variable, the steps between its rows.
+
+    Raises:
+      ValueError: if two things would have one name.
+    """
+    own, is_run = _own(shapes, strides), set(RESULTS) <= set(shapes)
+    for axis in axes:
+        name, what = axis.name, None
+        if name == "step" and strides:
+            what = "the dimension of what is recorded"
+        elif name in shapes and is_run and name in RESULTS:
+            what = f"a result of every run ({', '.join(RESULTS)})"
+        elif name in shapes and name in strides:
+            what = "what the trial records"
+        elif name in shapes:
+            what = "the final params (params=True)" if is_run else "what the trial returns"
+        elif name in own:
+            what = f"a dimension of {own[name]!r}"
+        if what is not None:
+            raise ValueError(
+                f"sweep: axis {name!r} is called like {what}; give the trial's argument another name"
+            )
+    for name in shapes:
+        if name in own:
+            raise ValueError(
+                f"sweep: the trial gives {name!r} beside {own[name]!r}, whose dimension is called so; rename it"
+            )
+
+
 def coordinates(
     axes: list[Axis], shapes: dict[str, tuple[int, ...]], strides: dict[str, int]
 ) -> dict[str, tuple[str, np.ndarray]]:
@@ -73,9 +113,10 @@ def coordinates(
     labels = {axis.name: (axis.name, axis.coordinate) for axis in axes}
     for name, stride in strides.items():
         labels["step"] = ("step", np.arange(shapes[name][0]) * stride)
+    own = _own(shapes, strides)
     for axis in axes:
         for name, values in axis.members:
-            taken = name in labels or name in shapes
+            taken = name in labels or name in shapes or name in own
             labels[f"{axis.name}.{name}" if taken else name] = (axis.name, values)
     return labels
 

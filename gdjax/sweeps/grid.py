@@ -16,6 +16,7 @@ from gdjax.sweeps.engine import Engine, described
 from gdjax.sweeps.lanes import Lanes, as_lanes
 from gdjax.sweeps.meshes import as_mesh
 from gdjax.sweeps.plan import Box, Plan, lengths
+from gdjax.sweeps.programs import KEPT
 from gdjax.sweeps.progress import Bar, advancing
 from gdjax.sweeps.watching import Watch, as_watch
 from gdjax.sweeps.work import Work
@@ -90,8 +91,8 @@ def sweep(
     Args:
       trial: called with one keyword an axis, returns a `gdjax.Run` or a pytree of arrays. A pure
         function, as for ``jax.jit``: what it reads from outside is read when it is first compiled.
-      axes: from names to values. Numbers, arrays, keys and pytrees of arrays with equal leading axis
-        are mapped; `static` marks what is not an array.
+      axes: from names to values. Numbers, arrays (of NumPy, JAX, pandas, xarray, torch), keys and pytrees of
+        arrays with equal leading axis, callable or not, are mapped; `static` marks what is not an array.
       chunk: runs in one call of the compiled program, at least 1; chunks bound memory, and the
         progress bar moves between them. ``"auto"`` takes all runs that fit a quarter of the memory, and
         of a grid on a processor no more than its caches like.
@@ -108,14 +109,16 @@ def sweep(
       params: also return the final params, as ``params`` or ``params.<path>``.
 
     Returns:
-      A dataset whose dimensions are the axes. Runs give ``value``, ``residual``, ``steps`` and ``status``
+      A dataset whose dimensions are the axes, with what the trial sees as coordinates, in its type
+        (float32 without ``jax_enable_x64``). Runs give ``value``, ``residual``, ``steps`` and ``status``
       (a `gdjax.Status` a cell), and what ``record`` returned along ``step``: by its names, or as ``trace``.
       Other trials give their arrays by name, or ``result``. With ``store`` it is read from the disk when it
       is looked at.
 
     Raises:
-      ValueError: axes that do not fit the trial's arguments, empty or ragged axes, static choices
-        that return different variables; a store of another sweep, or a damaged one.
+      ValueError: axes that do not fit the trial's arguments, empty or ragged axes, numbers that JAX's type
+        cannot hold, an axis called like something else of the dataset, static choices that return
+        different variables; a store of another sweep, or a damaged one.
       TypeError: axes or returned values that are not arrays.
       OSError: if the store cannot be written; what is complete stays readable.
       FileExistsError: if ``store`` exists and is no store.
@@ -126,8 +129,9 @@ def sweep(
       ...     return gdjax.Run(lambda x: scale * jnp.sum(x**2), jnp.ones(2), gdjax.gradient_descent(rate),
       ...                      stop=None, max_steps=20)
       >>> runs = gdjax.sweep(trial, {"rate": [0.01, 0.1, 0.3], "scale": [1.0, 2.0]})
-      >>> float(runs.value.sel(scale=1.0).idxmin("rate"))
-      0.3
+      >>> best = runs.value.sel(scale=1.0).idxmin("rate")
+      >>> best.dtype.name, round(float(best), 6)
+      ('float32', 0.3)
     """
     begin = time.perf_counter()
     checked = as_axes(trial, axes)
@@ -143,6 +147,7 @@ def sweep(
         return storing.stored(stores.local(store), work, storing.as_part(part), progress, as_watch(watch))
     if part is not None:
         raise ValueError("sweep: part= needs store=, where the parts come together")
+    work.check(work.traced(KEPT))
     parts, engines = [], []
     with advancing(progress, plan.runs * len(choices)) as bar:
         for number in range(len(choices)):

@@ -17,8 +17,9 @@ from gdjax.sweeps.meshes import devices_of, on_all, split_axis
 from gdjax.sweeps.refill import queue
 from gdjax.sweeps.sharing import plan
 from gdjax.sweeps.tracing import Traced, traced
+from gdjax.sweeps.values import whole
 
-__all__ = ["How", "Program", "compiled", "trace"]
+__all__ = ["KEPT", "How", "Program", "compiled", "trace"]
 
 
 class How(NamedTuple):
@@ -66,7 +67,7 @@ def trace(
     """Calls the trial, once for all shapes of the axes; see `compiled` for the arguments."""
 
     def one(*point):
-        return trial(**fixed, **dict(zip(names, point, strict=True)))
+        return trial(**fixed, **whole(dict(zip(names, point, strict=True))))
 
     point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), values)
     pruned = isinstance(lanes, Lanes) and lanes.prune is not None
@@ -222,7 +223,7 @@ def _settings() -> tuple[Any, ...]:
     )
 
 
-_KEPT = 64
+KEPT = 64
 """Programs kept for each trial; the one not used for longest goes first."""
 
 _programs: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]] = weakref.WeakKeyDictionary()
@@ -237,7 +238,7 @@ def _kept(trial: Any, among: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any
 
 
 def _forget(kept: OrderedDict[Any, Any]) -> None:
-    while len(kept) > _KEPT:
+    while len(kept) > KEPT:
         kept.popitem(last=False)
 
 

@@ -56,16 +56,11 @@ def as_part(part: Any) -> tuple[int, int]:
 def _layout(work: Work, traces: list[Traced]) -> Layout:
     """The dataset's variables; its boxes those of the plan."""
     outputs = [traced.shapes for traced in traces]
-    shapes = [{name: tuple(aval.shape) for name, aval in found.items()} for found in outputs]
-    for other in shapes[1:]:
-        if other != shapes[0]:
-            raise ValueError(
-                f"sweep: the static choices return different variables or shapes: {shapes[0]} and {other}"
-            )
-    names = sorted(shapes[0], key=lambda name: (*RESULTS, name).index(name))
+    shapes = {name: tuple(aval.shape) for name, aval in outputs[0].items()}
+    names = sorted(shapes, key=lambda name: (*RESULTS, name).index(name))
     dtypes = {name: np.result_type(*(np.dtype(found[name].dtype) for found in outputs)) for name in names}
     tiles = work.plan.tiles
-    return Layout(work.axes, {name: shapes[0][name] for name in names}, dtypes, tiles, tiles)
+    return Layout(work.axes, {name: shapes[name] for name in names}, dtypes, tiles, tiles)
 
 
 @contextmanager
@@ -155,6 +150,7 @@ def stored(
       watch: called with each box that is finished here.
     """
     traces = work.traced()
+    work.check(traces)
     programs = dict(zip(work.labels(), (traced.parts for traced in traces), strict=True))
     options = {"params": work.params, "lanes": work.lanes is not None, "pruning": work.pruning}
     known = identity(work.axes, programs, options)

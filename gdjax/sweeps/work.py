@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gdjax.sweeps.axes import Axis
+from gdjax.sweeps.dataset import check_names
 from gdjax.sweeps.engine import Engine
 from gdjax.sweeps.layout import place
 from gdjax.sweeps.plan import Box, Plan
@@ -46,13 +47,30 @@ class Work(NamedTuple):
         lanes = lanes if self.lanes == "auto" and lanes is not None else self.lanes
         return Engine(self.trial, self.choices[choice], self.plan, self.params, lanes)
 
-    def traced(self) -> list[Traced]:
-        """The trial's program for each static choice."""
+    def traced(self, most: int | None = None) -> list[Traced]:
+        """The trial's program for each static choice, or for the first ``most`` of them."""
         values = self.plan.abstract([1] * len(self.plan.sizes))
         return [
             trace(self.trial, choice, self.plan.names, values, self.params, self.lanes)
-            for choice in self.choices
+            for choice in self.choices[:most]
         ]
+
+    def check(self, traces: list[Traced]) -> None:
+        """Compares what static choices return, and the names of axes with those of what comes out.
+
+        Args:
+          traces: the programs of the first static choices.
+
+        Raises:
+          ValueError: if the choices return different variables, or if two things would have one name.
+        """
+        found = [{name: tuple(aval.shape) for name, aval in traced.shapes.items()} for traced in traces]
+        for other in found[1:]:
+            if other != found[0]:
+                raise ValueError(
+                    f"sweep: the static choices return different variables or shapes: {found[0]} and {other}"
+                )
+        check_names(self.axes, found[0], traces[0].strides)
 
     def labels(self) -> list[str]:
         """What the static choices are called."""
