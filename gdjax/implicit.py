@@ -66,19 +66,6 @@ def detached(function: Callable, *arguments: Any, evaluate: Callable = jaxprs.ev
     return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
 
-class _Program:
-    """A function whose closed-over arrays have become its first argument."""
-
-    def __init__(self, function: Callable, *arguments: Any):
-        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        self.jaxpr, self.constants = program.jaxpr, program.consts
-        self.structure = jax.tree.structure(shape)
-
-    def __call__(self, constants: Any, *arguments: Any) -> Any:
-        found = jaxprs.evaluate(self.jaxpr, constants, jax.tree.leaves(arguments))
-        return jax.tree.unflatten(self.structure, found)
-
-
 def _solve(product: Callable, right: jax.Array) -> jax.Array:
     """Solves A x = b for an A that is known by its products."""
     if right.size <= DENSE_UP_TO:
@@ -89,7 +76,7 @@ def _solve(product: Callable, right: jax.Array) -> jax.Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _attach_root(
-    program: _Program, constants: Any, unknowns: Any, value: Scalar, residual: Scalar, sound: Scalar
+    program: jaxprs.Program, constants: Any, unknowns: Any, value: Scalar, residual: Scalar, sound: Scalar
 ) -> Any:
     """``(unknowns, value)`` as functions of what objective and conditions close over."""
     return unknowns, value
@@ -140,7 +127,7 @@ def root(
     """
     params, value, residual, sound, rest = detached(solve, evaluate=loops.evaluate)
     unknowns, conditions, total = optimality(value_fn, params, rest.state)
-    program = _Program(lambda z: (total(z[0]), conditions(z)), unknowns)
+    program = jaxprs.Program(lambda z: (total(z[0]), conditions(z)), unknowns)
     unknowns, value = _attach_root(program, program.constants, unknowns, value, residual, sound)
     return unknowns[0], value, rest
 
@@ -204,7 +191,7 @@ class SplitPoint(optax.GradientTransformationExtraArgs):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _attach(
-    value_at: _Program, constants: Any, params: Params, value: Scalar, residual: Scalar, sound: Scalar
+    value_at: jaxprs.Program, constants: Any, params: Params, value: Scalar, residual: Scalar, sound: Scalar
 ) -> Any:
     """``(params, value)`` as functions of what the objective closes over."""
     return params, value
@@ -249,6 +236,6 @@ def minimizer(
       solution is no root of the gradient); ``rest`` has none.
     """
     params, value, residual, sound, rest = detached(solve, evaluate=loops.evaluate)
-    value_at = _Program(value_fn, params)
+    value_at = jaxprs.Program(value_fn, params)
     params, value = _attach(value_at, value_at.constants, params, value, residual, sound)
     return params, value, rest

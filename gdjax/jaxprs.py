@@ -7,10 +7,13 @@ JAX may name the parameters of its operations anew from one version to the next.
 room, and says None where it finds something else than it expects: whoever asks then goes without.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 __all__ = [
+    "Program",
     "Scan",
     "While",
     "evaluate",
@@ -138,6 +141,27 @@ def while_parts(eqn: Any) -> While | None:
         and _shaped(body.jaxpr.outvars) == state
     )
     return While(cond, body, first, first + second) if expected else None
+
+
+class Program:
+    """A function as JAX writes it down, called with what it closes over as its first argument.
+
+    Args:
+      function: what is traced.
+      arguments: what it is traced with.
+
+    Attributes:
+      constants: what the function closes over.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any):
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        self.jaxpr, self.constants = opened(program), program.consts
+        self.structure = jax.tree.structure(shape)
+
+    def __call__(self, constants: Any, *arguments: Any) -> Any:
+        found = evaluate(self.jaxpr, constants, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(self.structure, found)
 
 
 def nbytes(aval: Any) -> int:

@@ -23,6 +23,7 @@ LAYERS = [
     {
         "acceleration",
         "damping",
+        "differentiation",
         "loops",
         "compilation",
         "distributions",

@@ -6,17 +6,28 @@ gradient :math:`J^T u = R^T r`, with a square :math:`R` found from :math:`J = Q 
 :math:`Q^T M Q`. For least squares :math:`M = I`, and R is the QR factor of J.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax import control_flow
+from gdjax import control_flow, differentiation
 from gdjax.objectives import Composite
 from gdjax.types import Params, Scalar
 
-__all__ = ["Spectrum", "damped_solve", "require_composite", "rows_at", "spectrum"]
+__all__ = [
+    "Linearized",
+    "Spectrum",
+    "damped_solve",
+    "factored",
+    "gram",
+    "linearized",
+    "require_composite",
+    "rows_at",
+    "spectrum",
+]
 
 
 class Spectrum(NamedTuple):
@@ -50,26 +61,69 @@ def require_composite(objective, owner: str) -> Composite:
     return objective
 
 
-def _outputs_and_jacobian(model, x, size, dtype) -> tuple[jax.Array, jax.Array]:
-    """Both, by one pass through the model; by a second one where reverse mode loses what forward mode does not."""
+def _by_columns(model, x):
+    outputs, forward = jax.linearize(model, x)
+    return outputs, jax.vmap(forward, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
 
-    def by_columns():
-        outputs, forward = jax.linearize(model, x)
-        return outputs, jax.vmap(forward, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
 
-    if x.size <= size:
-        outputs, jacobian = by_columns()
-    else:
-        outputs, backward = jax.vjp(model, x)
-        jacobian = jax.vmap(backward)(jnp.eye(size, dtype=outputs.dtype))[0]
+def _by_rows(model, x):
+    outputs, back = jax.vjp(model, x)
+
+    def row(direction):
+        return back(direction)[0]
+
+    identity = jnp.eye(outputs.size, dtype=outputs.dtype)
+    try:
+        return outputs, differentiation.isolated(jax.vmap(row), identity)
+    except Exception:  # a callback may say that it does not map
+        return outputs, jax.lax.map(row, identity)
+
+
+def _outputs_and_jacobian(model, x, size):
+    """Both, by one pass through the model: in the mode that takes fewer, or in the one that the model bears.
+
+    By a second pass where reverse mode loses what forward mode does not.
+    """
+    short, other = (_by_columns, _by_rows) if x.size <= size else (_by_rows, _by_columns)
+    mode = short
+    try:
+        outputs, jacobian = differentiation.isolated(lambda x: short(model, x), x)
+    except Exception as refusal:
+        mode = other
+        try:
+            outputs, jacobian = differentiation.isolated(lambda x: other(model, x), x)
+        except Exception:
+            raise refusal from None
+    if mode is _by_rows:
         lost = jnp.all(jnp.isfinite(outputs)) & ~jnp.all(jnp.isfinite(jacobian))
-        jacobian = control_flow.cond(lost, lambda: by_columns()[1], lambda: jacobian)
-    jacobian = jacobian.astype(dtype)
-    return outputs, jnp.where(jnp.all(jnp.isfinite(jacobian)), jacobian, 0)
+        jacobian = control_flow.cond(lost, lambda: _or_else(model, x, jacobian), lambda: jacobian)
+    return outputs, jacobian
 
 
-def rows_at(composite: Composite, params: Params, dtype) -> tuple[jax.Array, jax.Array]:
-    """:math:`R` of shape (n, n) and :math:`r` of shape (n,); rows of zeros where outputs are fewer."""
+def _or_else(model, x, jacobian):
+    """The Jacobian by columns where the model bears it."""
+    try:
+        return differentiation.isolated(lambda x: _by_columns(model, x)[1], x)
+    except Exception:
+        return jacobian
+
+
+class Linearized(NamedTuple):
+    """A model at a point.
+
+    Attributes:
+      outputs: of the model, flat, of shape (m,).
+      jacobian: of shape (m, n).
+      loss: of flat outputs.
+    """
+
+    outputs: jax.Array
+    jacobian: jax.Array
+    loss: Callable[[jax.Array], Scalar]
+
+
+def linearized(composite: Composite, params: Params, dtype) -> Linearized:
+    """The outputs of the model, its Jacobian as it is, and the loss as a function of flat outputs."""
     x, back = ravel_pytree(params)
     shapes = jax.eval_shape(composite.model, params)
     blank, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
@@ -77,8 +131,21 @@ def rows_at(composite: Composite, params: Params, dtype) -> tuple[jax.Array, jax
     def model(v):
         return ravel_pytree(composite.model(back(v)))[0]
 
-    outputs, jacobian = _outputs_and_jacobian(model, x, blank.size, dtype)
-    slope, metric = jax.linearize(jax.grad(lambda z: composite.loss(unravel(z))), outputs)
+    outputs, jacobian = _outputs_and_jacobian(model, x, blank.size)
+    return Linearized(outputs, jacobian.astype(dtype), lambda z: composite.loss(unravel(z)))
+
+
+def gram(found: Linearized) -> jax.Array:
+    """:math:`J^T M J`."""
+    metric = jax.linearize(jax.grad(found.loss), found.outputs)[1]
+    moved = jax.vmap(metric, 1, 1)(found.jacobian.astype(found.outputs.dtype))
+    return found.jacobian.T @ moved.astype(found.jacobian.dtype)
+
+
+def factored(found: Linearized) -> tuple[jax.Array, jax.Array]:
+    """:math:`R` of shape (n, n) and :math:`r` of shape (n,); rows of zeros where outputs are fewer."""
+    outputs, jacobian, dtype = found.outputs, found.jacobian, found.jacobian.dtype
+    slope, metric = jax.linearize(jax.grad(found.loss), outputs)
     basis, upper = jnp.linalg.qr(jacobian)
     inner = (basis.T @ jax.vmap(metric, 1, 1)(basis.astype(outputs.dtype)).astype(dtype)).astype(dtype)
     values, vectors = jnp.linalg.eigh(0.5 * (inner + inner.T))
@@ -86,8 +153,15 @@ def rows_at(composite: Composite, params: Params, dtype) -> tuple[jax.Array, jax
     roots = jnp.sqrt(jnp.where(values > values.size * jnp.finfo(dtype).eps * largest, values, 0))
     rest = (vectors.T @ (basis.T @ slope.astype(dtype))) / jnp.where(roots > 0, roots, 1)
     rows = roots[:, None] * (vectors.T @ upper)
-    fill = x.size - rest.size
+    fill = jacobian.shape[1] - rest.size
     return jnp.pad(rows, ((0, fill), (0, 0))), jnp.pad(jnp.where(roots > 0, rest, 0), (0, fill))
+
+
+def rows_at(composite: Composite, params: Params, dtype) -> tuple[jax.Array, jax.Array]:
+    """:math:`R` and :math:`r` at ``params``, as `factored`; zero where the Jacobian is not finite."""
+    found = linearized(composite, params, dtype)
+    finite = jnp.all(jnp.isfinite(found.jacobian))
+    return factored(found._replace(jacobian=jnp.where(finite, found.jacobian, 0)))
 
 
 def spectrum(rows: jax.Array, rest: jax.Array, scales: jax.Array) -> Spectrum:

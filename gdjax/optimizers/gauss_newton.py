@@ -9,10 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from gdjax import checks, control_flow, trees
-from gdjax.linalg.jacobians import damped_solve, require_composite, rows_at, spectrum
+from gdjax.linalg.jacobians import (
+    Spectrum,
+    damped_solve,
+    factored,
+    gram,
+    linearized,
+    require_composite,
+    rows_at,
+    spectrum,
+)
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.types import Params, Transformation
 
@@ -87,15 +95,53 @@ def gauss_newton(step: Any = None) -> Transformation:
     return optax.chain(plain, optax.scale_by_learning_rate(step, flip_sign=False))
 
 
+def _sizes(jacobian: jax.Array) -> jax.Array:
+    """The norms of the columns, 1 for columns of zeros."""
+    largest = jnp.max(jnp.abs(jacobian), 0)
+    largest = jnp.where(largest > 0, largest, 1)  # squares of what is divided by it do not overflow
+    sizes = jnp.sqrt(jnp.sum(jnp.square(jacobian / largest[None, :]), 0))
+    return largest * jnp.where(sizes > 0, sizes, 1)
+
+
+@jax.custom_jvp
+def _attached(inverse: jax.Array, matrix: jax.Array, full: jax.Array) -> jax.Array:
+    """``inverse`` as a function of the ``matrix`` that it is the inverse of, where that has full rank."""
+    return inverse
+
+
+@_attached.defjvp
+def _attached_jvp(primals, tangents):
+    inverse = _attached(*primals)
+    moved = -inverse @ tangents[1] @ inverse
+    return inverse, jnp.where(primals[2], moved, jnp.nan)
+
+
+def _without_bound(found: Spectrum, known: jax.Array, rounding: float) -> jax.Array:
+    """The kernel's projector where its entries are not rounding, else zero: what grows without bound."""
+    least = jnp.min(jnp.where(known, found.values, jnp.inf))
+    # What is left of a zero after rounding: Golub and Van Loan, Matrix Computations, theorem 8.6.5.
+    rounding = jnp.minimum(rounding / least, 0.1)
+    kernel = jnp.where(known[None, :], 0, found.vectors)
+    lengths = jnp.sqrt(jnp.sum(jnp.square(kernel), 1))
+    projector = kernel @ kernel.T
+    zero = jnp.abs(projector) <= rounding * jnp.maximum(lengths[:, None], lengths[None, :])
+    return jnp.where(zero, 0, projector)
+
+
 def covariance(objective: Any, params: Params) -> jax.Array:
     r"""The covariance of the parameters of a least-squares fit, to first order.
 
-    .. math:: \hat\sigma^2 (J^T J)^+, \qquad \hat\sigma^2 = \frac{\lVert r \rVert^2}{m - \operatorname{rank}
+    .. math:: \hat\sigma^2 (J^T J)^{-1}, \qquad \hat\sigma^2 = \frac{\lVert r \rVert^2}{m - \operatorname{rank}
     J}
 
-    Infinite along what the data do not determine would be honest for a rank-deficient Jacobian; the
-    pseudo-inverse gives the covariance of the determined part. NaN where there are no more residuals than
+    The same in every unit of the parameters: the columns of J are brought to one size before its rank is
+    judged. Where J has not full rank this is the limit of :math:`\hat\sigma^2 (J^T J + \epsilon D^2)^{-1}`: a
+    parameter that the data do not determine has an infinite variance, two of which only the sum is determined
+    have a covariance of minus infinity, and what the data determine keeps its finite entries. NaN where the
+    Jacobian or a residual is not finite, and, for what is determined, where there are no more residuals than
     parameters that they determine.
+
+    Works under ``jit`` and ``vmap``, and has derivatives where J has full rank.
 
     Args:
       objective: of `gdjax.least_squares`, with residuals on one scale.
@@ -118,11 +164,24 @@ def covariance(objective: Any, params: Params) -> jax.Array:
     """
     composite = require_composite(objective, "covariance")
     x, _ = trees.flat(params)
-    rows, rest = rows_at(composite, params, x.dtype)
-    found = spectrum(rows, rest, jnp.ones_like(x))
-    residuals, _ = ravel_pytree(composite.model(params))
-    freedom = residuals.size - jnp.sum(found.values > 0)
-    variance = jnp.where(freedom > 0, jnp.sum(residuals**2) / freedom, jnp.nan)
-    inverse = jnp.where(found.values > 0, 1 / jnp.where(found.values > 0, found.values, 1), 0)
-    half = found.vectors * inverse[None, :]
-    return variance * (half @ half.T)
+    at = linearized(composite, params, x.dtype)
+    sound = jnp.all(jnp.isfinite(at.jacobian)) & jnp.all(jnp.isfinite(at.outputs))
+    jacobian = jnp.where(sound, at.jacobian, 0)
+    sizes = jax.lax.stop_gradient(_sizes(jacobian))
+    at = at._replace(jacobian=jacobian / sizes[None, :])
+    outputs, matrix = jax.lax.stop_gradient((at.outputs, at.jacobian))
+    found = spectrum(*factored(at._replace(outputs=outputs, jacobian=matrix)), jnp.ones_like(x))
+    # A column is right to some eps and the matrix to sqrt(n) of them: of ten times that one digit is right.
+    rounding = 10 * x.size**0.5 * float(jnp.finfo(x.dtype).eps)
+    known = found.values > rounding
+    half = found.vectors * jnp.where(known, 1 / jnp.where(known, found.values, 1), 0)[None, :]
+    inverse = _attached(half @ half.T, gram(at), jnp.all(known))
+    freedom = at.outputs.size - jnp.sum(known)
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(at.outputs)).astype(x.dtype))
+    largest = jnp.where(sound & (largest > 0), largest, 1)
+    squares = jnp.sum(jnp.square(at.outputs.astype(x.dtype) / largest))
+    variance = jnp.where(sound & (freedom > 0), squares / jnp.maximum(freedom, 1), jnp.nan)
+    units = largest / sizes
+    free = jnp.where(sound, _without_bound(found, known, rounding), 0)
+    determined = variance * (units[:, None] * inverse * units[None, :])
+    return jnp.where(free != 0, jnp.sign(free) * jnp.inf, determined)
