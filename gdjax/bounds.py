@@ -3,7 +3,6 @@ r"""What methods between bounds share: the box :math:`l \le x \le u`, moves insi
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -12,7 +11,7 @@ from gdjax.linalg import boxes
 from gdjax.trees import flat
 from gdjax.types import Params
 
-__all__ = ["Between", "Box", "box_of", "ordered"]
+__all__ = ["Between", "Box", "box_of"]
 
 
 class Box(NamedTuple):
@@ -42,7 +41,8 @@ def _spread(owner: str, name: str, bound: Any, params: Params, absent: float) ->
         found, wanted = (jax.tree.map(jnp.shape, tree) for tree in (bound, params))
         raise ValueError(
             f"{owner}: {name} does not fit the params: its shapes are {found}, theirs {wanted}; a bound is a number, "
-            "an array, or a tree with the structure of the params or a prefix of it"
+            "an array, or a tree with the structure of the params or a prefix of it; a list of numbers is a tree, "
+            "jnp.asarray(list) an array, and SciPy's pairs are apart here: all lower bounds, then all upper ones"
         ) from None
 
 
@@ -65,21 +65,6 @@ def box_of(owner: str, bounds: tuple[Any, Any], params: Params) -> Box:
     lower = _spread(owner, "lower", bounds[0], params, -np.inf)
     upper = _spread(owner, "upper", bounds[1], params, np.inf)
     return Box(flat(lower)[0], flat(upper)[0], (lower, upper))
-
-
-def ordered(owner: str, lower: Any, upper: Any) -> None:
-    """Raises where the bounds are known at the door and leave no room.
-
-    Raises:
-      ValueError: if a lower bound exceeds its upper one.
-    """
-    alike = jax.tree.structure(lower) == jax.tree.structure(upper)
-    pairs = zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True) if alike else []
-    for low, high in pairs:
-        if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
-            continue
-        if not np.all(np.asarray(low) <= np.asarray(high)):
-            raise ValueError(f"{owner}: lower must not exceed upper, got {low} and {high}")
 
 
 class Between(optax.GradientTransformationExtraArgs):

@@ -6,24 +6,37 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.tree_util import keystr, tree_leaves_with_path
 
+from gdjax.arguments import Range, accepts, holds_one, known, named, real, signature, uncalled
 from gdjax.types import Params
 
 __all__ = [
     "concrete",
     "float_params",
+    "function",
+    "integer",
+    "number",
+    "objective",
+    "optional",
     "random_key",
+    "rate",
     "require",
     "same_structure",
     "scalar_value",
     "transformation",
+    "weights",
 ]
 
 
 def float_params(params: Params, owner: str) -> Params:
     """Returns ``params`` as arrays, or says which leaf is not of real floating type."""
+    if isinstance(params, optax.GradientTransformation):
+        raise TypeError(
+            f"{owner}: params is a gradient transformation; the order is minimize(objective, params, optimizer)"
+        )
     leaves = tree_leaves_with_path(params)
     if not leaves:
         raise ValueError(f"{owner}: params has no arrays in it")
@@ -46,8 +59,25 @@ def float_params(params: Params, owner: str) -> Params:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), params)
 
 
+def objective(given: Any, params: Any) -> None:
+    """Raises where what is to be minimized is no function of params alone."""
+    if not callable(given):
+        swapped = callable(params) and not isinstance(given, str)
+        way = "; the order is minimize(objective, params, optimizer)" if swapped else ""
+        raise TypeError(
+            f"minimize: objective must be a function of params or an Objective, got {named(given)}{way}"
+        )
+    if isinstance(given, type) or not accepts(given, 1):
+        raise TypeError(
+            f"minimize: objective must be a function of params alone, got {named(given)}{signature(given)}; data "
+            "is bound to it: gdjax.finite_sum(loss, data), or lambda params: loss(params, data)"
+        )
+
+
 def scalar_value(value: Any, owner: str) -> jax.Array:
     """Returns ``value`` if it is one real floating number, or says what it is instead."""
+    if value is None:
+        raise TypeError(f"{owner}: the objective returned None; does it end with return?")
     if isinstance(value, tuple):
         raise TypeError(
             f"{owner}: the objective returned a tuple of {len(value)}; it must return one number "
@@ -101,33 +131,122 @@ def require(owner: str, **arguments: Any) -> None:
         )
 
 
-def concrete(
-    owner: str, *, above: float = -math.inf, low: float = -math.inf, below: float = math.inf, **values
-):
-    """Raises where a hyperparameter whose value is known at the door lies outside its range.
+def number(owner: str, name: str, value: Any, within: Range, wanted: str = "a number") -> None:
+    if hasattr(value, "__jax_array__") and not isinstance(value, jax.Array):
+        value = value.__jax_array__()
+    if not real(value):
+        way = f"; float({name}) may be meant" if holds_one(value) else ""
+        raise TypeError(f"{owner}: {name} must be {wanted}, got {named(value)}{way}")
+    numbers = known(value)
+    if numbers is None:
+        return
+    if numbers.shape != ():
+        raise ValueError(
+            f"{owner}: {name} has shape {numbers.shape}; it takes one number (several: jax.vmap)"
+        )
+    number = float(numbers)
+    if not within.holds(np.float64(number)):
+        words = within.words(math.isfinite(number))
+        raise ValueError(f"{owner}: {name} must be {words}, got {value}")
 
-    Tracers and functions pass: their values are not known here.
+
+def concrete(owner: str, **values: Any) -> None:
+    """Raises where a hyperparameter is no number, or is known at the door and lies outside its range.
+
+    Tracers pass: their values are not known here. NumPy's numbers and JAX's arrays are looked at as Python's are.
 
     Args:
       owner: the function that was called.
-      above: every value is greater than this.
-      low: every value is at least this.
-      below: every value is less than this.
-      **values: hyperparameters by name.
+      **values: hyperparameters by name; and of these limits, by theirs, any that all of them keep: ``above``,
+        ``low``, ``below``, ``high``, and ``infinite=True`` where infinity is a value too. NaN never is.
+    """
+    within = Range(**{field: values.pop(field) for field in Range._fields if field in values})
+    for name, value in values.items():
+        number(owner, name, value, within)
+
+
+def optional(owner: str, **values: Any) -> None:
+    """As `concrete`; None passes too, for a value that the method finds by itself."""
+    concrete(owner, **{name: value for name, value in values.items() if value is not None})
+
+
+def rate(owner: str, **values: Any) -> None:
+    """Raises where a learning rate is neither a number of at least 0 nor a schedule, a function of the count."""
+    for name, value in values.items():
+        if not callable(value):
+            number(owner, name, value, Range(low=0), "a number or a schedule")
+        elif uncalled(value) or not accepts(value, 1):
+            raise TypeError(
+                f"{owner}: {name} must be a number or a schedule, a function of the count, got {named(value)}; "
+                "a constructor has to be called: gdjax.schedules.cosine(0.1, 1000)"
+            )
+
+
+def weights(owner: str, infinite: bool = False, **values: Any) -> None:
+    """Raises where numbers, arrays or trees of them are not real, or where they are known and negative."""
+    within = Range(low=0, infinite=infinite)
+    for name, tree in values.items():
+        for path, leaf in tree_leaves_with_path(tree, is_leaf=lambda node: node is None):
+            where = f" at {keystr(path)}" if path else ""
+            if not real(leaf, truths=True) or isinstance(leaf, bool):
+                wanted = "a number, an array or a tree of them"
+                raise TypeError(f"{owner}: {name} must be {wanted}, got {named(leaf)}{where}")
+            numbers = known(leaf)
+            numbers = np.zeros(()) if numbers is None else numbers.astype(float)
+            good = within.holds(numbers)
+            if not np.all(good):
+                wrong = numbers[~good][0]
+                words = within.words(bool(np.isfinite(wrong)))
+                raise ValueError(f"{owner}: {name} must be {words}, got {wrong}{where}")
+
+
+def integer(owner: str, low: int = 0, **values: Any) -> None:
+    """Raises where a number that is part of the program, such as a length, is no integer of at least ``low``."""
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            raise TypeError(
+                f"{owner}: {name} must be a Python integer, got a tracer: it sets shapes, so that it is fixed when "
+                "a program is compiled (an axis of a sweep: gdjax.static)"
+            )
+        whole = hasattr(value, "__index__") and not isinstance(value, bool | np.bool_) and np.ndim(value) == 0
+        if not whole or value < low:
+            raise ValueError(f"{owner}: {name} must be an integer of at least {low}, got {value!r}")
+
+
+def function(owner: str, arguments: str, hint: str, optional: bool = False, **values: Any) -> None:
+    """Raises where what is to be a function is none, or cannot take its arguments.
+
+    Args:
+      owner: the function that was called.
+      arguments: what the functions are called with, ``"matrix, grad"``.
+      hint: what to pass instead.
+      optional: whether None passes.
+      **values: functions by name.
     """
     for name, value in values.items():
-        if callable(value) or isinstance(value, jax.core.Tracer):
+        if optional and value is None:
             continue
-        if isinstance(value, str) or not hasattr(value, "__float__"):
-            raise TypeError(f"{owner}: {name} must be a number or a schedule, got {type(value).__name__}")
-        if jnp.shape(value) != ():
-            raise ValueError(
-                f"{owner}: {name} has shape {jnp.shape(value)}; it takes one number (several: jax.vmap)"
+        if not callable(value) or isinstance(value, type) or not accepts(value, arguments.count(",") + 1):
+            raise TypeError(
+                f"{owner}: {name} must be a function of ({arguments}), got {named(value)}; {hint}"
             )
-        if isinstance(value, (int, float)) and not (above < value < below and value >= low):
-            limits = [f"above {above:g}"] * (above > -math.inf) + [f"at least {low:g}"] * (low > -math.inf)
-            limits += [f"below {below:g}"] * (below < math.inf)
-            raise ValueError(f"{owner}: {name} must be {' and '.join(limits)}, got {value}")
+
+
+def _way_to_an_optimizer(given: Any) -> str:
+    """What to pass instead of something that is no optimizer."""
+    if isinstance(given, str):
+        return "methods are functions here: gdjax.bfgs() in place of 'BFGS'"
+    if isinstance(given, list | tuple) and not hasattr(given, "_fields"):
+        return "several are chained: optax.chain(...)"
+    if isinstance(given, int | float | np.generic | np.ndarray | jax.Array):
+        return "a learning rate belongs to a method: gdjax.adam(1e-3)"
+    kind = type(given).__name__
+    ways = {
+        "StopCriterion": "a criterion goes by name: minimize(..., stop=...)",
+        "Search": "a line search is part of a method: gdjax.bfgs(search)",
+        "Regularizer": "a regularizer is part of one: gdjax.proximal_gradient(regularizer=...)",
+    }
+    return ways.get(kind, "a constructor has to be called: gdjax.adam(1e-3)")
 
 
 def transformation(optimizer: Any) -> optax.GradientTransformation:
@@ -137,6 +256,6 @@ def transformation(optimizer: Any) -> optax.GradientTransformation:
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
             "optimizer must be a gradient transformation with init and update, got "
-            f"{type(optimizer).__name__}; a constructor has to be called: gdjax.adam(1e-3)"
+            f"{named(optimizer)}; {_way_to_an_optimizer(optimizer)}"
         )
     return optimizer

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from gdjax import checks
 from gdjax.types import Scalar
 
-__all__ = ["Levenberg", "reduction_ratio"]
+__all__ = ["Levenberg", "reduction_ratio", "sound_damping"]
 
 
 class Levenberg(NamedTuple):
@@ -32,6 +33,16 @@ class Levenberg(NamedTuple):
         r"""The next :math:`\lambda` after a step with this ratio."""
         factor = jnp.where(ratio < 0.25, self.raise_by, jnp.where(ratio > 0.75, self.lower_by, 1))
         return (level * factor).astype(level.dtype)
+
+
+def sound_damping(owner: str, damping: Any) -> None:
+    """Raises where damping is neither a number of at least 0 nor a `Levenberg` whose numbers are in range."""
+    if not isinstance(damping, Levenberg):
+        checks.concrete(owner, low=0, damping=damping)
+        return
+    checks.concrete("Levenberg", above=0, initial=damping.initial)
+    checks.concrete("Levenberg", above=1, raise_by=damping.raise_by)
+    checks.concrete("Levenberg", above=0, below=1, lower_by=damping.lower_by)
 
 
 def reduction_ratio(change: Scalar, foretold: Scalar) -> Scalar:

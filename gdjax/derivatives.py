@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from gdjax import checks
 from gdjax.distributions import Family
 from gdjax.objectives import Composite, Mean
 from gdjax.types import Curvature, MatVec, Operator, Params, ValueFn
@@ -71,6 +72,13 @@ def hessian(objective: ValueFn, params: Params) -> Operator:
         return jax.lax.map(lambda v: ravel_pytree(product(unravel(v)))[0], identity)
 
     return Operator(product, dense)
+
+
+def checked(owner: str, curvature: Any) -> Curvature:
+    """Returns a curvature, or raises where it is no function of objective and params."""
+    hint = "such as gdjax.derivatives.hessian, gauss_newton or fisher(family)"
+    checks.function(owner, "objective, params", hint, curvature=curvature)
+    return curvature
 
 
 def composite_of(objective: ValueFn, owner: str) -> Composite:

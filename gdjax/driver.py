@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import checks, control_flow, fixed, implicit, recording, scalars, trees
+from gdjax import arguments, checks, control_flow, fixed, implicit, recording, scalars, trees
 from gdjax.evaluation import Evaluator
 from gdjax.fixed import Position
 from gdjax.objectives import Objective
@@ -83,17 +83,14 @@ class Run:
         record: Any = None,
         key: Any = None,
     ):
-        if not callable(objective) and not isinstance(objective, Objective):
-            raise TypeError(
-                f"objective must be a function of params or an Objective, got {type(objective).__name__}"
-            )
+        if not isinstance(objective, Objective):
+            checks.objective(objective, params)
         if stop is not None and not isinstance(stop, StopCriterion):
             raise TypeError(
-                "stop must be a StopCriterion such as gdjax.stopping.residual_below(1e-6), or "
-                f"None, got {type(stop).__name__}"
+                "minimize: stop must be a StopCriterion such as gdjax.stopping.residual_below(1e-6), called, or "
+                f"None, got {arguments.named(stop)}"
             )
-        if isinstance(max_steps, bool) or not hasattr(max_steps, "__index__") or max_steps < 0:
-            raise ValueError(f"max_steps must be an integer of at least 0, got {max_steps!r}")
+        checks.integer("minimize", 0, max_steps=max_steps)
         if isinstance(objective, Objective) and objective.sample is not None and key is None:
             raise ValueError("the objective draws mini-batches: pass key=jax.random.key(0)")
         self.objective = trees.callables_as_trees(objective)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gdjax import compilation, trees
+from gdjax import checks, compilation, trees
 from gdjax.driver import Run
 from gdjax.objectives import Objective, is_least_squares
 from gdjax.stopping import StopCriterion, residual_below
@@ -98,7 +98,10 @@ def minimize(
       'trust_region()'
     """
     method = None
+    if not isinstance(objective, Objective):
+        checks.objective(objective, params)
     if optimizer is None:
+        params = checks.float_params(params, "minimize")
         method, optimizer = default_optimizer(objective, params)
     run = Run(objective, params, optimizer, stop=stop, max_steps=max_steps, record=record, key=key)
     return _solve(run)._replace(method=method)

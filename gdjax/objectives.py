@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial, register_dataclass
 
+from gdjax import arguments, checks
 from gdjax.shuffling import shuffled
 from gdjax.trees import callables_as_trees
 from gdjax.types import Params, Scalar, ValueFn
@@ -84,7 +86,28 @@ class Mean:
         return jnp.mean(self.losses(outputs))
 
 
+def _check_residuals(residuals: Any) -> None:
+    """Raises where residuals are none, or not of real floating type: their squares have no derivative then."""
+    leaves = jax.tree.leaves(residuals)
+    if not leaves:
+        raise TypeError(
+            f"least_squares: the function returned {arguments.named(residuals)}, which holds no residuals"
+        )
+    for leaf in leaves:
+        if not isinstance(leaf, int | float | complex | np.generic | np.ndarray | jax.Array):
+            raise TypeError(
+                f"least_squares: residuals must be arrays, the function returned {arguments.named(leaf)}"
+            )
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            way = "; give real and imaginary parts" if jnp.issubdtype(dtype, jnp.complexfloating) else ""
+            raise TypeError(f"least_squares: residuals must be real floating numbers, not {dtype}{way}")
+    if sum(jnp.size(leaf) for leaf in leaves) == 0:
+        raise ValueError("least_squares: the function returned no residuals, an empty array")
+
+
 def _half_squares(residuals: Any) -> Scalar:
+    _check_residuals(residuals)
     squares = [jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(residuals)]
     return 0.5 * sum(squares[1:], squares[0])
 
@@ -101,6 +124,7 @@ def least_squares(residual_fn: Callable[[Params], Any]) -> Composite:
       >>> float(f(jnp.array([1.0, 1.0])))
       4.0
     """
+    checks.function("least_squares", "params", "one that returns the residuals", residual_fn=residual_fn)
     return Composite(residual_fn, _half_squares)
 
 
@@ -171,6 +195,7 @@ def _over_data(owner, at, data, batch_size, replacement) -> Objective:
     n = _length(data, owner)
     if batch_size is None:
         return Objective(Partial(_data_at, at, data))
+    checks.integer(owner, batch_size=batch_size)
     if not 1 <= batch_size <= n:
         raise ValueError(f"{owner}: batch_size is {batch_size}, but there are {n} examples")
     draw = _Sampler(_sample_replace if replacement else _sample_epoch, int(batch_size))
@@ -211,6 +236,7 @@ def finite_sum(
       >>> bool(abs(run.params - 4.5) < 0.5)
       True
     """
+    checks.function("finite_sum", "params, batch", "the mean of the losses of a batch", loss=loss)
     return _over_data(
         "finite_sum", Partial(_loss_at, callables_as_trees(loss)), data, batch_size, replacement
     )
@@ -262,6 +288,12 @@ def supervised(
       >>> float(objective.at(None)(1.0))
       2.5
     """
+    checks.function("supervised", "params, inputs", "the model's outputs on a batch", model=model)
+    checks.function(
+        "supervised", "outputs, targets", "such as gdjax.distributions or optax.losses have", loss=loss
+    )
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise TypeError(f"supervised: data must be the pair (inputs, targets), got {arguments.named(data)}")
     at = Partial(
         _composite_at, callables_as_trees(model), callables_as_trees(loss), callables_as_trees(penalty)
     )

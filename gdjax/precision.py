@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import trees
+from gdjax import checks, trees
 from gdjax.types import Params, Transformation
 
 __all__ = ["MasterCopyState", "at_least_float32", "bound", "master_copy"]
@@ -51,7 +51,7 @@ def at_least_float32(inner: Any) -> Transformation:
       >>> adam.update(zero, adam.init(x), x)[0] == 0
       Array([ True,  True], dtype=bool)
     """
-    inner = trees.callables_as_trees(inner)
+    inner = trees.callables_as_trees(checks.transformation(inner))
     return optax.GradientTransformationExtraArgs(Partial(_wide_init, inner), Partial(_wide_update, inner))
 
 
@@ -142,5 +142,5 @@ def master_copy(inner: Any) -> Transformation:
       256
       246
     """
-    inner = trees.callables_as_trees(inner)
+    inner = trees.callables_as_trees(checks.transformation(inner))
     return optax.GradientTransformationExtraArgs(Partial(_master_init, inner), Partial(_master_update, inner))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdjax import arguments, checks
 from gdjax.types import Scalar, Step
 
 __all__ = ["Recorder", "as_recorder", "blank", "every", "fill", "mask", "write"]
@@ -32,8 +33,8 @@ def every(stride: int, read: Callable[[Step], Any]) -> Recorder:
       >>> run.trace.shape
       (11,)
     """
-    if stride < 1:
-        raise ValueError(f"every: the stride must be at least 1, got {stride}")
+    checks.integer("every", 1, stride=stride)
+    checks.function("every", "step", "what it returns is recorded", read=read)
     return Recorder(read, int(stride))
 
 
@@ -42,7 +43,7 @@ def as_recorder(record: Any) -> Recorder | None:
     if record is None or isinstance(record, Recorder):
         return record
     if not callable(record):
-        raise TypeError(f"record must be a function of a Step, got {type(record).__name__}")
+        raise TypeError(f"minimize: record must be a function of a Step, got {arguments.named(record)}")
     return every(1, record)
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import arguments, checks
 from gdjax.types import Params, Scalar, Status, Step
 
 __all__ = [
@@ -67,8 +68,8 @@ def residual_below(tolerance: Any = 1e-6, *, scale: Any = None) -> StopCriterion
     objectives that are small throughout (an objective times 1e-6 converges where the objective does).
 
     Args:
-      tolerance: :math:`\tau`, positive.
-      scale: a fixed :math:`s`; 1.0 makes the test absolute, as in SciPy.
+      tolerance: :math:`\tau`, at least 0.
+      scale: a fixed :math:`s`, positive; 1.0 makes the test absolute, as in SciPy.
 
     Example:
       >>> import gdjax, jax.numpy as jnp
@@ -77,6 +78,8 @@ def residual_below(tolerance: Any = 1e-6, *, scale: Any = None) -> StopCriterion
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
+    checks.concrete("residual_below", low=0, tolerance=tolerance)
+    checks.optional("residual_below", above=0, scale=scale)
     return StopCriterion(Partial(_start), Partial(_residual_update, tolerance, scale))
 
 
@@ -94,6 +97,7 @@ def value_below(target: Any) -> StopCriterion:
       >>> gdjax.Status(int(run.status)).name
       'TARGET'
     """
+    checks.concrete("value_below", target=target)
     return StopCriterion(Partial(_no_state), Partial(_value_update, target))
 
 
@@ -131,7 +135,8 @@ def stalled(steps: Any = 50, *, relative: Any = None) -> StopCriterion:
 
     Args:
       steps: how many steps in a row may pass without progress; at least 1.
-      relative: the least relative gain in value that counts; four units of rounding by default.
+      relative: the least relative gain in value that counts, at least 0; four units of rounding by
+        default.
 
     Example:
       >>> import gdjax, jax.numpy as jnp
@@ -140,6 +145,8 @@ def stalled(steps: Any = 50, *, relative: Any = None) -> StopCriterion:
       >>> gdjax.Status(int(run.status)).name
       'STALLED'
     """
+    checks.concrete("stalled", low=1, steps=steps)
+    checks.optional("stalled", low=0, relative=relative)
     return StopCriterion(Partial(_best_init), Partial(_stalled_update, steps, relative))
 
 
@@ -165,6 +172,8 @@ def patience(steps: Any, *, gain: Any = 0.0) -> StopCriterion:
       >>> gdjax.Status(int(run.status)).name
       'STALLED'
     """
+    checks.concrete("patience", low=1, steps=steps)
+    checks.concrete("patience", low=0, gain=gain)
     return StopCriterion(Partial(_best_init), Partial(_patience_update, steps, gain))
 
 
@@ -178,6 +187,9 @@ def _diverged_update(factor, first, step):
 def diverged(factor: Any = 1e6) -> StopCriterion:
     """Stops with `Status.DIVERGED` when the value exceeds its start by ``factor * max(|start|, 1)``.
 
+    Args:
+      factor: positive.
+
     Example:
       >>> import gdjax, jax.numpy as jnp
       >>> f, sgd = (lambda x: jnp.sum(x**2)), gdjax.gradient_descent(0.1)
@@ -185,6 +197,7 @@ def diverged(factor: Any = 1e6) -> StopCriterion:
       >>> gdjax.Status(int(run.status)).name
       'DIVERGED'
     """
+    checks.concrete("diverged", above=0, factor=factor)
     return StopCriterion(Partial(_start), Partial(_diverged_update, factor))
 
 
@@ -242,5 +255,6 @@ def _combine(name, criteria, update):
         raise ValueError(f"{name} needs at least one criterion")
     for criterion in criteria:
         if not isinstance(criterion, StopCriterion):
-            raise TypeError(f"{name} takes StopCriterion, got {type(criterion).__name__}")
+            way = f": {name}(a, b), not {name}([a, b])" if isinstance(criterion, list | tuple) else ""
+            raise TypeError(f"{name} takes StopCriterion, got {arguments.named(criterion)}{way}")
     return StopCriterion(Partial(_all_init, criteria), Partial(update, criteria))

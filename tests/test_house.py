@@ -18,7 +18,7 @@ PACKAGE = ROOT / "gdjax"
 # From the ground up. A room imports only from rooms on lines above its own; "gdjax" is the flat namespace.
 LAYERS = [
     {"types"},
-    {"control_flow"},
+    {"arguments", "control_flow"},
     {"checks", "files", "jaxprs", "shuffling", "trees"},
     {
         "acceleration",

@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 
 from gdjax import checks, control_flow, trees
 from gdjax.linesearch.lengths import carried_gain
-from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search
+from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search, chosen, strong_wolfe
 from gdjax.trees import flat
 from gdjax.types import Answer, Scalar, Status, Transformation
 from gdjax.verdicts import ended, faded, fell
@@ -260,10 +260,7 @@ def descend(direction: Direction, search: Search) -> Transformation:
       >>> bool(jnp.allclose(run.params, 3))
       True
     """
-    if not isinstance(search, Search):
-        raise TypeError(
-            f"search must be a Search such as gdjax.linesearch.strong_wolfe(), got {type(search).__name__}"
-        )
+    chosen("descend", search, strong_wolfe)
     return optax.GradientTransformationExtraArgs(
         Partial(_init, direction, search), Partial(_update, direction, search)
     )

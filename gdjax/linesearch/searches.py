@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import arguments, checks
 from gdjax.trees import choose
 from gdjax.types import Scalar
 
@@ -24,6 +25,7 @@ __all__ = [
     "Point",
     "Search",
     "backtracking",
+    "chosen",
     "hager_zhang",
     "strong_wolfe",
     "weak_wolfe",
@@ -75,6 +77,28 @@ class Search(NamedTuple):
 
     init: Callable[[Scalar, Scalar, Scalar], Bracket]
     update: Callable[[Bracket, Point, Scalar, Scalar], tuple[Scalar, Bracket]]
+
+
+def chosen(owner: str, search: Any, default: Callable[[], Search]) -> Search:
+    """The search that was given, or the default for None.
+
+    Raises:
+      TypeError: if what was given is no search.
+    """
+    if search is not None and not isinstance(search, Search):
+        raise TypeError(
+            f"{owner}: search must be a Search of gdjax.linesearch, such as strong_wolfe(), "
+            f"got {arguments.named(search)}"
+        )
+    return default() if search is None else search
+
+
+def _slopes(owner: str, c1: Any, c2: Any) -> None:
+    """Raises where the conditions of Wolfe ask for what no step has: c1 above c2."""
+    checks.concrete(owner, above=0, below=1, c1=c1, c2=c2)
+    shares = arguments.known(c1), arguments.known(c2)
+    if shares[0] is not None and shares[1] is not None and shares[0] > shares[1]:
+        raise ValueError(f"{owner}: c1 must not exceed c2, got c1={c1} and c2={c2}")
 
 
 def _start(value, slope, step):
@@ -190,6 +214,7 @@ def strong_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
+    _slopes("strong_wolfe", c1, c2)
     rule, interpolate = Partial(_strong_rule), Partial(_by_cubic)
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
@@ -216,6 +241,7 @@ def weak_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
+    _slopes("weak_wolfe", c1, c2)
     rule, interpolate = Partial(_weak_rule), Partial(_by_cubic)
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
@@ -245,6 +271,7 @@ def hager_zhang(c1: Any = 0.1, c2: Any = 0.9) -> Search:
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
+    _slopes("hager_zhang", c1, c2)
     rule, interpolate = Partial(_weak_rule), Partial(_by_secants)
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
@@ -281,4 +308,5 @@ def backtracking(c1: Any = 1e-4) -> Search:
       >>> bool(run.value < 1e-6)
       True
     """
+    checks.concrete("backtracking", above=0, below=1, c1=c1)
     return Search(Partial(_start), Partial(_backtracking_update, c1))

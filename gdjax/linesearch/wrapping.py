@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import control_flow, trees
+from gdjax import checks, control_flow, trees
 from gdjax.linesearch.descent import Direction, descend
 from gdjax.linesearch.lengths import carried_gain
-from gdjax.linesearch.searches import Search, strong_wolfe
+from gdjax.linesearch.searches import Search, chosen, strong_wolfe
 from gdjax.trees import flat
 from gdjax.types import Transformation
 
@@ -67,6 +67,7 @@ def line_search(
       >>> bool(run.value < 1e-10)
       True
     """
-    inner = trees.callables_as_trees(direction)
+    inner = trees.callables_as_trees(checks.transformation(direction))
+    checks.function("line_search", "along, before, slope, gain", "such as unit_step", first_step=first_step)
     asked = Direction(Partial(_ask_init, inner), Partial(_ask, inner), Partial(first_step))
-    return descend(asked, strong_wolfe() if search is None else search)
+    return descend(asked, chosen("line_search", search, strong_wolfe))

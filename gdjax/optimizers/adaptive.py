@@ -95,7 +95,9 @@ def adagrad(
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
-    checks.concrete("adagrad", low=0, learning_rate=learning_rate, eps=eps)
+    checks.rate("adagrad", learning_rate=learning_rate)
+    checks.concrete("adagrad", low=0, eps=eps)
+    checks.function("adagrad", "moment, eps", "such as gdjax.eps_inside", root=root)
     return bound(_adagrad, learning_rate, eps, root)
 
 
@@ -132,8 +134,10 @@ def rmsprop(
       >>> bool(run.value < 1e-5)
       True
     """
-    checks.concrete("rmsprop", low=0, learning_rate=learning_rate, eps=eps)
+    checks.rate("rmsprop", learning_rate=learning_rate)
+    checks.concrete("rmsprop", low=0, eps=eps)
     checks.concrete("rmsprop", low=0, below=1, decay=decay)
+    checks.function("rmsprop", "moment, eps", "such as gdjax.eps_inside", root=root)
     return bound(_rmsprop, learning_rate, decay, eps, root)
 
 
@@ -166,7 +170,8 @@ def adam(learning_rate: Any, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) ->
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
-    checks.concrete("adam", low=0, learning_rate=learning_rate, eps=eps)
+    checks.rate("adam", learning_rate=learning_rate)
+    checks.concrete("adam", low=0, eps=eps)
     checks.concrete("adam", low=0, below=1, b1=b1, b2=b2)
     return bound(_adam, learning_rate, b1, b2, eps)
 
@@ -206,6 +211,7 @@ def adamw(
       >>> bool(jnp.all(run.params < 1))  # decay pulls towards zero
       True
     """
-    checks.concrete("adamw", low=0, learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
+    checks.rate("adamw", learning_rate=learning_rate)
+    checks.concrete("adamw", low=0, eps=eps, weight_decay=weight_decay)
     checks.concrete("adamw", low=0, below=1, b1=b1, b2=b2)
     return bound(_adamw, learning_rate, b1, b2, eps, weight_decay)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax.linesearch import Direction, Move, Search, backtracking, descend, unit_step
+from gdjax import checks
+from gdjax.linesearch import Direction, Move, Search, backtracking, chosen, descend, unit_step
 from gdjax.types import Scalar, Transformation
 
 __all__ = ["BarzilaiBorweinMemory", "barzilai_borwein", "long_step", "short_step"]
@@ -85,5 +86,6 @@ def barzilai_borwein(
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
+    checks.function("barzilai_borwein", "ss, sy, yy", "such as long_step of its module", length=length)
     direction = Direction(Partial(_init), Partial(_update, Partial(length)), Partial(unit_step))
-    return descend(direction, backtracking() if search is None else search)
+    return descend(direction, chosen("barzilai_borwein", search, backtracking))

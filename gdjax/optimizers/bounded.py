@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax import checks, control_flow, trees
-from gdjax.bounds import Between, Box, box_of, ordered
+from gdjax.bounds import Between, Box, box_of
 from gdjax.linalg import boxes
 from gdjax.linalg.boxes import Pairs
-from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, strong_wolfe
+from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, chosen, strong_wolfe
+from gdjax.projections.numbers import ordered
 from gdjax.trees import flat
 from gdjax.types import Answer, Scalar, Status, Transformation
 from gdjax.verdicts import ended, faded, fell
@@ -249,9 +250,8 @@ def lbfgsb(
       >>> gdjax.minimize(f, jnp.zeros(2), gdjax.lbfgsb(0.0, 1.0)).params.round(3).tolist()
       [1.0, 0.5]
     """
-    if isinstance(memory, bool) or not hasattr(memory, "__index__") or memory < 1:
-        raise ValueError(f"lbfgsb: memory must be an integer of at least 1, got {memory!r}")
+    checks.integer("lbfgsb", 1, memory=memory)
     ordered("lbfgsb", lower, upper)
-    search = strong_wolfe() if search is None else search
+    search = chosen("lbfgsb", search, strong_wolfe)
     parts = (Partial(_Memory(int(memory))), search, lower, upper)
     return _Bounded(Partial(_init, parts), Partial(_update, parts))

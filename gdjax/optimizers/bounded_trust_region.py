@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax import checks, control_flow, derivatives, trees, trials
-from gdjax.bounds import Between, box_of, ordered
+from gdjax.bounds import Between, box_of
 from gdjax.linalg import boxes
 from gdjax.linalg.subproblems import between, norm
+from gdjax.projections.numbers import ordered
 from gdjax.trials import Base
 from gdjax.types import Answer, Curvature, Scalar, Transformation
 
@@ -149,8 +150,8 @@ def bounded_trust_region(
       >>> run.params.round(4).tolist(), gdjax.Status(int(run.status)).name
       ([0.5, 0.25], 'CONVERGED')
     """
-    if not callable(curvature):
-        raise TypeError(f"bounded_trust_region: curvature must be a function, got {type(curvature).__name__}")
+    derivatives.checked("bounded_trust_region", curvature)
+    checks.optional("bounded_trust_region", above=0, radius=radius)
     ordered("bounded_trust_region", lower, upper)
     parts = (lower, upper, radius, Partial(curvature))
     return _Bounded(Partial(_init, parts), Partial(_update, parts))

@@ -10,7 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax.linesearch import Direction, Move, Search, carried_gain, descend, strong_wolfe
+from gdjax import checks
+from gdjax.linesearch import Direction, Move, Search, carried_gain, chosen, descend, strong_wolfe
 from gdjax.types import Scalar, Transformation
 
 __all__ = [
@@ -128,5 +129,7 @@ def nonlinear_cg(
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
+    checks.function("nonlinear_cg", "g, previous, d, y", "such as hager_zhang of its module", formula=formula)
+    checks.concrete("nonlinear_cg", above=0, infinite=True, restart=restart)
     direction = Direction(Partial(_init), Partial(_update, Partial(formula), restart), Partial(carried_gain))
-    return descend(direction, strong_wolfe(c2=0.1) if search is None else search)
+    return descend(direction, chosen("nonlinear_cg", search, lambda: strong_wolfe(c2=0.1)))

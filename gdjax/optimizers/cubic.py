@@ -114,5 +114,7 @@ def cubic_newton(weight: Any = None, *, curvature: Curvature = derivatives.hessi
       >>> run.params.round(3).tolist()
       [1.0, -1.0]
     """
+    checks.optional("cubic_newton", above=0, weight=weight)
+    derivatives.checked("cubic_newton", curvature)
     parts = trees.callables_as_trees((curvature, weight))
     return optax.GradientTransformationExtraArgs(_init, Partial(_update, parts))

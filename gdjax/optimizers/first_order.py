@@ -37,7 +37,7 @@ def gradient_descent(learning_rate: Any) -> Transformation:
       >>> run.params, int(run.steps)
       (Array([0., 0.], dtype=float32), 1)
     """
-    checks.concrete("gradient_descent", low=0, learning_rate=learning_rate)
+    checks.rate("gradient_descent", learning_rate=learning_rate)
     return bound(optax.scale_by_learning_rate, learning_rate)
 
 
@@ -64,7 +64,7 @@ def momentum(learning_rate: Any, decay: Any = 0.9) -> Transformation:
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
-    checks.concrete("momentum", low=0, learning_rate=learning_rate)
+    checks.rate("momentum", learning_rate=learning_rate)
     checks.concrete("momentum", low=0, below=1, decay=decay)
     return bound(_momentum, learning_rate, decay)
 
@@ -131,6 +131,6 @@ def nesterov(learning_rate: Any, decay: Any = 0.9) -> Transformation:
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
-    checks.concrete("nesterov", low=0, learning_rate=learning_rate)
+    checks.rate("nesterov", learning_rate=learning_rate)
     checks.concrete("nesterov", low=0, below=1, decay=decay)
     return bound(_nesterov, learning_rate, decay)

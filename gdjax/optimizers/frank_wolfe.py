@@ -138,8 +138,7 @@ def short_step(curvature: Any = None) -> ShortStep:
       Demyanov, Rubinov, Approximate Methods in Optimization Problems, 1970; Pedregosa, Negiar, Askari, Jaggi,
       Linearly convergent Frank-Wolfe with backtracking line-search, AISTATS 2020, algorithm 2.
     """
-    if curvature is not None:
-        checks.concrete("short_step", above=0, curvature=curvature)
+    checks.optional("short_step", above=0, curvature=curvature)
     return ShortStep(curvature)
 
 
@@ -322,7 +321,9 @@ def frank_wolfe(
     """
     rule = short_step() if step is None else step
     if not isinstance(rule, ShortStep):
-        checks.concrete("frank_wolfe", low=0, step=rule)
+        checks.rate("frank_wolfe", step=rule)
+    projections.numbers.oracle("frank_wolfe", oracle, away)
+    projections.numbers.projection("frank_wolfe", True, projection=projection)
     projection = _onto(oracle) if projection is None else projection
     parts = trees.callables_as_trees((oracle, rule, away, projection))
     kind = optax.GradientTransformationExtraArgs if projection is None else _FrankWolfe

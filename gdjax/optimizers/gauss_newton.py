@@ -91,6 +91,7 @@ def gauss_newton(step: Any = None) -> Transformation:
     step = backtracking() if step is None else step
     if isinstance(step, Search):
         return descend(Direction(_no_memory, _direction, unit_step), step)
+    checks.rate("gauss_newton", step=step)
     plain = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), _plain)
     return optax.chain(plain, optax.scale_by_learning_rate(step, flip_sign=False))
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial, keystr, tree_leaves_with_path
 
-from gdjax import checks, control_flow, layers, trees
-from gdjax.damping import Levenberg, reduction_ratio
+from gdjax import checks, control_flow, derivatives, layers, trees
+from gdjax.damping import Levenberg, reduction_ratio, sound_damping
 from gdjax.derivatives import composite_of, gauss_newton, hessian
 from gdjax.layers import Network
 from gdjax.linalg import kronecker
@@ -277,10 +277,15 @@ def kfac(
       >>> bool(run.value < 0.002 * fit(start))
       True
     """
-    if interval < 1:
-        raise ValueError(f"kfac: interval must be at least 1, got {interval}")
-    if not isinstance(damping, Levenberg):
-        checks.concrete("kfac", low=0, damping=damping, decay=decay)
+    checks.integer("kfac", 1, interval=interval)
+    if learning_rate is not None:
+        checks.rate("kfac", learning_rate=learning_rate)
+    sound_damping("kfac", damping)
+    checks.concrete("kfac", low=0, below=1, decay=decay)
+    derivatives.checked("kfac", curvature)
+    checks.function(
+        "kfac", "objective, outputs, metric, count", "such as gdjax.signals.exact", signals=signals
+    )
     parts = trees.callables_as_trees((learning_rate, damping, decay, curvature, signals))
     parts = (*parts, trees.Count(interval))
     return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))

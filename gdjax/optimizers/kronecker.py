@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdjax import control_flow
+from gdjax import checks, control_flow
 from gdjax.types import Scalar, Transformation
 
 __all__ = ["ShampooState", "SoapState", "shampoo", "soap"]
@@ -96,7 +96,10 @@ def shampoo(
       >>> bool(run.value < 1e-8)
       True
     """
-    _check_interval("shampoo", interval)
+    checks.rate("shampoo", learning_rate=learning_rate)
+    checks.concrete("shampoo", above=0, eps=eps)
+    checks.concrete("shampoo", above=0, high=1, decay=decay)
+    checks.integer("shampoo", 1, interval=interval, max_size=max_size)
 
     def init(params):
         def start(leaf):
@@ -191,7 +194,10 @@ def soap(
       >>> bool(run.value < 1e-3)
       True
     """
-    _check_interval("soap", interval)
+    checks.rate("soap", learning_rate=learning_rate)
+    checks.concrete("soap", above=0, eps=eps)
+    checks.concrete("soap", low=0, below=1, b1=b1, b2=b2)
+    checks.integer("soap", 1, interval=interval, max_size=max_size)
 
     def init(params):
         leaves = [_wide(leaf) for leaf in jax.tree.leaves(params)]
@@ -235,8 +241,3 @@ def soap(
         optax.GradientTransformationExtraArgs(init, update),
         optax.scale_by_learning_rate(learning_rate),
     )
-
-
-def _check_interval(owner: str, interval: int) -> None:
-    if interval < 1:
-        raise ValueError(f"{owner}: interval must be at least 1, got {interval}")

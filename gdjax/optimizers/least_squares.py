@@ -16,7 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from gdjax import checks, control_flow, trees, trials
+from gdjax import arguments, checks, control_flow, trees, trials
 from gdjax.linalg.jacobians import Spectrum, damped_solve, require_composite, rows_at, spectrum
 from gdjax.linalg.subproblems import Move, norm
 from gdjax.trials import Base, Judgement
@@ -103,6 +103,7 @@ def region(factor: Any = 1.0) -> Damping:
     Reference:
       Moré, The Levenberg-Marquardt algorithm: implementation and theory, LNM 630 (1978), sections 3 to 5.
     """
+    checks.concrete("region", above=0, factor=factor)
     return Damping(Partial(_region_first, factor), _region_next, _region_shift)
 
 
@@ -132,6 +133,7 @@ def nielsen(relative: Any = 1e-3) -> Damping:
     Reference:
       Madsen, Nielsen, Tingleff, Methods for non-linear least squares problems, 2004, equation 2.21.
     """
+    checks.concrete("nielsen", above=0, relative=relative)
     return Damping(Partial(_nielsen_first, relative), _nielsen_next, lambda numbers, found: numbers[0])
 
 
@@ -284,5 +286,11 @@ def levenberg_marquardt(
       >>> [round(float(p), 4) for p in run.params]
       [3.0, 0.5]
     """
+    if damping is not None and not isinstance(damping, Damping):
+        raise TypeError(
+            f"levenberg_marquardt: damping must be a Damping such as nielsen(1e-3), got {arguments.named(damping)}"
+        )
+    checks.function("levenberg_marquardt", "rows, previous", "such as columns of its module", scaling=scaling)
+    checks.optional("levenberg_marquardt", above=0, geodesic=geodesic)
     parts = trees.callables_as_trees((region() if damping is None else damping, scaling, geodesic))
     return optax.GradientTransformationExtraArgs(_init, Partial(_update, parts))

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax.linesearch import Direction, Move, Search, descend, strong_wolfe, unit_step
+from gdjax import checks
+from gdjax.linesearch import Direction, Move, Search, chosen, descend, strong_wolfe, unit_step
 from gdjax.types import Scalar, Transformation
 
 __all__ = ["PairMemory", "lbfgs"]
@@ -127,8 +128,8 @@ def lbfgs(
       >>> bool(run.value < 1e-10)
       True
     """
-    if isinstance(memory, bool) or not hasattr(memory, "__index__") or memory < 1:
-        raise ValueError(f"lbfgs: memory must be an integer of at least 1, got {memory!r}")
+    checks.integer("lbfgs", 1, memory=memory)
+    checks.function("lbfgs", "sy, sBs", "such as powell_damping", True, damping=damping)
     damping = None if damping is None else Partial(damping)
     direction = Direction(Partial(_Empty(int(memory))), Partial(_update, damping), Partial(unit_step))
-    return descend(direction, strong_wolfe() if search is None else search)
+    return descend(direction, chosen("lbfgs", search, strong_wolfe))

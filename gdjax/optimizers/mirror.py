@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, trees
+from gdjax import arguments, checks, trees
 from gdjax.linalg.vectors import landing
 from gdjax.trees import flat
 from gdjax.types import Answer, Scalar, Status, Transformation
@@ -104,6 +104,7 @@ def simplex_entropy(total: Any = 1.0) -> Bregman:
       >>> simplex_entropy(2.0).inverse(jnp.zeros(2)).tolist()
       [1.0, 1.0]
     """
+    checks.concrete("simplex_entropy", above=0, total=total)
     return Bregman(Partial(_log), Partial(_softmax, total), Partial(_simplex_gap))
 
 
@@ -151,7 +152,7 @@ def power_norm(power: Any = 1.5) -> Bregman:
       >>> bool(jnp.allclose(geometry.inverse(geometry.grad(jnp.array([1.0, -2.0]))), jnp.array([1.0, -2.0])))
       True
     """
-    checks.concrete("power_norm", above=1, power=power)
+    checks.concrete("power_norm", above=1, high=2, power=power)
     back = Partial(_power, power / (power - 1))
     return Bregman(Partial(_power, power), back, Partial(_norm_of_grad), Partial(_gradient))
 
@@ -246,6 +247,10 @@ def mirror_descent(learning_rate: Any, bregman: Bregman) -> Transformation:
       >>> [round(float(x), 4) for x in run.params]
       [0.0, 1.0, 0.0]
     """
-    checks.concrete("mirror_descent", low=0, learning_rate=learning_rate)
+    checks.rate("mirror_descent", learning_rate=learning_rate)
+    if not isinstance(bregman, Bregman):
+        raise TypeError(
+            f"mirror_descent: bregman must be a Bregman such as simplex_entropy(), got {arguments.named(bregman)}"
+        )
     parts = trees.callables_as_trees((learning_rate, bregman))
     return _Mirror(Partial(_init, parts), Partial(_update, parts))

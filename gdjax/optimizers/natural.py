@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gdjax import checks
-from gdjax.damping import Levenberg, reduction_ratio
+from gdjax import checks, derivatives
+from gdjax.damping import Levenberg, reduction_ratio, sound_damping
 from gdjax.derivatives import gauss_newton
 from gdjax.types import Curvature, Operator, Params, Scalar, Transformation
 
@@ -51,6 +51,8 @@ def conjugate_gradients(max_products: int = 50, tolerance: Any = 1e-5) -> Solver
       max_products: a Python integer, at least 1.
       tolerance: on the residual relative to the right-hand side.
     """
+    checks.integer("conjugate_gradients", 1, max_products=max_products)
+    checks.concrete("conjugate_gradients", above=0, tolerance=tolerance)
 
     def solve(operator, right, unravel, damping):
         product = _product(operator, unravel)
@@ -154,6 +156,13 @@ def natural_gradient(
       >>> int(run.steps) < 10
       True
     """
+    checks.rate("natural_gradient", learning_rate=learning_rate)
+    sound_damping("natural_gradient", damping)
+    checks.concrete("natural_gradient", low=0, below=1, momentum=momentum)
+    derivatives.checked("natural_gradient", curvature)
+    checks.function(
+        "natural_gradient", "operator, right, unravel, damping", "such as dense of its module", solve=solve
+    )
     adaptive = isinstance(damping, Levenberg)
 
     def init(params):

@@ -33,6 +33,7 @@ def absolute(floor: Any = None) -> Any:
     Reference:
       Dauphin et al., Identifying and attacking the saddle point problem, NeurIPS 2014, algorithm 1.
     """
+    checks.optional("absolute", above=0, floor=floor)
     return Partial(_absolute, floor)
 
 
@@ -49,6 +50,7 @@ def shifted(margin: Any = 1e-3) -> Any:
     Reference:
       Nocedal and Wright (2006), algorithm 3.3.
     """
+    checks.concrete("shifted", above=0, margin=margin)
     return Partial(_shifted, margin)
 
 
@@ -63,6 +65,7 @@ def damped(amount: Any = 0.0) -> Any:
     Args:
       amount: :math:`\lambda \ge 0`.
     """
+    checks.concrete("damped", low=0, amount=amount)
     return Partial(_damped, amount)
 
 
@@ -201,12 +204,14 @@ def _plain_update(parts, updates, state, params=None, *, value_fn: Any = None, *
     return back(_downhill(step, grad)), NewtonState(memory)
 
 
-def _method(begin, fresh, curvature, step) -> Transformation:
+def _method(owner, begin, fresh, curvature, step) -> Transformation:
+    derivatives.checked(owner, curvature)
     parts = trees.callables_as_trees((begin, fresh, curvature))
     step = backtracking() if step is None else step
     if isinstance(step, Search):
         init, update = Partial(_direction_init, parts), Partial(_direction_update, parts)
         return descend(Direction(init, update, unit_step), step)
+    checks.rate(owner, step=step)
     plain = optax.GradientTransformationExtraArgs(Partial(_plain_init, parts), Partial(_plain_update, parts))
     return optax.chain(plain, optax.scale_by_learning_rate(step, flip_sign=False))
 
@@ -243,7 +248,10 @@ def newton(
       ([3.0, 3.0], 1)
     """
     solve = absolute() if solve is None else solve
-    return _method(_nothing, Partial(_dense_direction, trees.callables_as_trees(solve)), curvature, step)
+    checks.function("newton", "matrix, grad", "such as damped(1e-3) of gdjax.optimizers.newton", solve=solve)
+    return _method(
+        "newton", _nothing, Partial(_dense_direction, trees.callables_as_trees(solve)), curvature, step
+    )
 
 
 def newton_cg(
@@ -280,4 +288,5 @@ def newton_cg(
       >>> run.params.round(3).tolist()
       [1.0, 1.0, 1.0]
     """
-    return _method(_truncation, Partial(_truncated_direction, max_products), curvature, step)
+    checks.optional("newton_cg", low=1, max_products=max_products)
+    return _method("newton_cg", _truncation, Partial(_truncated_direction, max_products), curvature, step)

@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 from gdjax import checks, trees
 from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
+from gdjax.projections.numbers import projection as onto_a_set
 from gdjax.trees import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 from gdjax.verdicts import ended, fell
@@ -126,6 +127,7 @@ def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transfo
       >>> run.params, gdjax.Status(int(run.status)).name
       (Array([1., 0.], dtype=float32), 'CONVERGED')
     """
+    onto_a_set("projected", projection=projection)
     inner, projection = trees.callables_as_trees((checks.transformation(optimizer), projection))
     return _Projected(
         Partial(_projected_init, inner, projection), Partial(_projected_update, inner, projection)
@@ -300,9 +302,8 @@ def spectral_projected_gradient(
       >>> [round(float(x), 4) for x in gdjax.minimize(f, jnp.zeros(3), method).params]
       [0.7, 0.3, 0.0]
     """
-    if first_step is not None:
-        checks.concrete("spectral_projected_gradient", above=0, first_step=first_step)
-    if memory < 1:
-        raise ValueError(f"spectral_projected_gradient: memory must be at least 1, got {memory}")
+    onto_a_set("spectral_projected_gradient", projection=projection)
+    checks.optional("spectral_projected_gradient", above=0, first_step=first_step)
+    checks.integer("spectral_projected_gradient", 1, memory=memory)
     parts = (*trees.callables_as_trees((projection, first_step)), trees.Count(memory))
     return _Spectral(Partial(_spectral_init, parts), Partial(_spectral_update, parts))

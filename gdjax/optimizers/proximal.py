@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks, trees
+from gdjax import arguments, checks, trees
 from gdjax.acceleration import Seen, by_gradient, by_value, constant, fista, never, plain, strongly_convex
 from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
@@ -81,8 +81,7 @@ def backtracked(first: Any = None, *, shrink: Any = 0.7, grow: Any = 1.05) -> Ba
     """
     checks.concrete("backtracked", above=0, below=1, shrink=shrink)
     checks.concrete("backtracked", low=1, grow=grow)
-    if first is not None:
-        checks.concrete("backtracked", above=0, first=first)
+    checks.optional("backtracked", above=0, first=first)
     return Backtracking(first, shrink, grow)
 
 
@@ -305,11 +304,13 @@ def proximal_gradient(
     """
     if not isinstance(regularizer, Regularizer):
         raise TypeError(
-            "proximal_gradient needs a regularizer, after the learning rate or by name: "
-            "proximal_gradient(regularizer=gdjax.regularizers.l1(0.1))"
+            f"proximal_gradient needs a regularizer, after the learning rate or by name, got "
+            f"{arguments.named(regularizer)}: proximal_gradient(regularizer=gdjax.regularizers.l1(0.1))"
         )
     rule = backtracked() if learning_rate is None else learning_rate
     if not isinstance(rule, Backtracking):
-        checks.concrete("proximal_gradient", low=0, learning_rate=rule)
+        checks.rate("proximal_gradient", learning_rate=rule)
+    checks.function("proximal_gradient", "theta, rate", "such as gdjax.acceleration.fista", momentum=momentum)
+    checks.function("proximal_gradient", "seen", "such as gdjax.acceleration.never", restart=restart)
     parts = trees.callables_as_trees((rule, regularizer, Partial(momentum), Partial(restart)))
     return _Proximal(Partial(_init, parts), Partial(_update, parts))

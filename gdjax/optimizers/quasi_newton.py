@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import checks
 from gdjax.linesearch import (
     Direction,
     Move,
     Search,
     careful_unit,
+    chosen,
     descend,
     strong_wolfe,
     unit_step,
@@ -158,11 +160,11 @@ def _below_ratio(ss, sy, yy):
     return (ss / yy) / (long + jnp.sqrt(jnp.maximum(long * long - ss / yy, 0)))
 
 
-def _dense(rule: _Rule, search: Search | None, first_step: Callable = unit_step) -> Transformation:
+def _dense(rule: _Rule, search: Search, first_step: Callable = unit_step) -> Transformation:
     scaling, damping = (None if part is None else Partial(part) for part in (rule.scaling, rule.damping))
     rule = _Rule(Partial(rule.coefficients), Partial(rule.start), scaling, damping)
     direction = Direction(Partial(_init), Partial(_dense_update, rule), Partial(first_step))
-    return descend(direction, strong_wolfe() if search is None else search)
+    return descend(direction, search)
 
 
 def self_scaling(sy: Scalar, sBs: Scalar) -> Scalar:
@@ -220,7 +222,9 @@ def bfgs(
       >>> bool(jnp.allclose(run.params, 1, atol=1e-4))
       True
     """
-    search = weak_wolfe() if search is None else search
+    search = chosen("bfgs", search, weak_wolfe)
+    hint = "such as powell_damping of its module"
+    checks.function("bfgs", "sy, sBs", hint, True, damping=damping, scaling=scaling)
     return _dense(_Rule(_bfgs_coefficients, _ratio, scaling, damping), search, careful_unit)
 
 
@@ -250,6 +254,8 @@ def broyden(phi: Any, search: Search | None = None) -> Transformation:
       >>> bool(jnp.allclose(run.params, 0, atol=1e-4))
       True
     """
+    checks.concrete("broyden", phi=phi)
+    search = chosen("broyden", search, strong_wolfe)
     return _dense(_Rule(Partial(_broyden_coefficients, phi), _ratio, None, None), search)
 
 
@@ -273,7 +279,7 @@ def dfp(search: Search | None = None) -> Transformation:
       >>> bool(jnp.allclose(run.params, 0, atol=1e-4))
       True
     """
-    return broyden(1.0, search)
+    return broyden(1.0, chosen("dfp", search, strong_wolfe))
 
 
 def sr1(search: Search | None = None) -> Transformation:
@@ -301,4 +307,4 @@ def sr1(search: Search | None = None) -> Transformation:
       >>> bool(jnp.allclose(run.params, 0, atol=1e-4))
       True
     """
-    return _dense(_Rule(_sr1_coefficients, _below_ratio, None, None), search)
+    return _dense(_Rule(_sr1_coefficients, _below_ratio, None, None), chosen("sr1", search, strong_wolfe))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gdjax import trees
+from gdjax import checks, trees
 from gdjax.types import Scalar, Transformation
 
 __all__ = ["PerturbedState", "perturbed"]
@@ -60,7 +60,10 @@ def perturbed(
       >>> bool(abs(run.value + 0.25) < 1e-2)
       True
     """
-    inner = optax.with_extra_args_support(optimizer)
+    checks.concrete("perturbed", above=0, radius=radius, threshold=threshold)
+    checks.concrete("perturbed", low=1, wait=wait)
+    key = checks.random_key(key)
+    inner = optax.with_extra_args_support(checks.transformation(optimizer))
 
     def init(params):
         start = jax.random.key(key) if isinstance(key, int) else key

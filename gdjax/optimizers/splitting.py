@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, derivatives, linalg, trees
+from gdjax import arguments, checks, derivatives, linalg, trees
 from gdjax.implicit import SplitPoint
 from gdjax.linalg.vectors import landing
 from gdjax.regularizers import Regularizer
@@ -53,8 +53,7 @@ def _balanced(ratio, factor, until, count, primal, dual, rho):
 
 
 def balanced(ratio: Any = 5.0, *, factor: Any = 2.0, until: Any = 100) -> Callable[..., Scalar]:
-    r"""Raises :math:`\rho` where the primal residual lags behind, lowers it where the dual one does, at every fifth
-    update.
+    r"""Raises :math:`\rho` where the primal residual lags, lowers it where the dual one does, every fifth update.
 
     Args:
       ratio: how much larger one relative residual must be than the other, above 1.
@@ -67,6 +66,7 @@ def balanced(ratio: Any = 5.0, *, factor: Any = 2.0, until: Any = 100) -> Callab
       balancing, 2017.
     """
     checks.concrete("balanced", above=1, ratio=ratio, factor=factor)
+    checks.concrete("balanced", low=0, until=until)
     return Partial(_balanced, ratio, factor, until)
 
 
@@ -86,7 +86,8 @@ def newton_step(curvature: Curvature = derivatives.hessian, *, tolerance: Any = 
       curvature: as in `gdjax.trust_region`; positive semidefinite, as `hessian` is for convex :math:`f`.
       tolerance: how much smaller the linear system's residual becomes.
     """
-    return NewtonStep(Partial(curvature), tolerance)
+    checks.concrete("newton_step", above=0, tolerance=tolerance)
+    return NewtonStep(Partial(derivatives.checked("newton_step", curvature)), tolerance)
 
 
 class GradientSteps(NamedTuple):
@@ -102,12 +103,10 @@ def gradient_steps(optimizer: Any, steps: int = 1) -> GradientSteps:
     With one gradient step of rate t this is linearized ADMM.
 
     Args:
-      optimizer: a gradient transformation that keeps no ``answer`` of its own. Its state lives on from one
-        x-update to the next.
+      optimizer: a gradient transformation without an ``answer`` of its own; its state outlives an x-update.
       steps: how many, at least 1; each is one evaluation.
     """
-    if steps < 1:
-        raise ValueError(f"gradient_steps: steps must be at least 1, got {steps}")
+    checks.integer("gradient_steps", 1, steps=steps)
     return GradientSteps(checks.transformation(optimizer), trees.Count(steps))
 
 
@@ -321,10 +320,11 @@ def admm(
       [0.5, 0.5, 8.5, 8.5]
     """
     if not isinstance(regularizer, Regularizer):
-        raise TypeError(f"admm takes a Regularizer, got {type(regularizer).__name__}")
+        raise TypeError(f"admm takes a Regularizer, got {arguments.named(regularizer)}")
     checks.concrete("admm", above=0, rho=rho)
     checks.concrete("admm", above=0, below=2, relaxation=relaxation)
-    rule = newton_step() if x_update is None else x_update
-    parts = _Parts(regularizer, linear, rule, rho, relaxation, balanced() if balance is None else balance)
+    checks.function("admm", "params", "such as jnp.diff", True, linear=linear)
+    checks.function("admm", "count, primal, dual, rho", "such as balanced()", True, balance=balance)
+    parts = _Parts(regularizer, linear, x_update or newton_step(), rho, relaxation, balance or balanced())
     parts = trees.callables_as_trees(parts)
     return _Admm(Partial(_init, parts), Partial(_update, parts))

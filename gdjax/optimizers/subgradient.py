@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 
 from gdjax import checks, trees
 from gdjax.linalg.vectors import landing
+from gdjax.projections.numbers import projection as onto_a_set
 from gdjax.trees import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
@@ -113,6 +114,7 @@ def subgradient(
       ('CONVERGED', [1.0, 2.0])
     """
     if not isinstance(learning_rate, Polyak):
-        checks.concrete("subgradient", low=0, learning_rate=learning_rate)
+        checks.rate("subgradient", learning_rate=learning_rate)
+    onto_a_set("subgradient", True, projection=projection)
     parts = trees.callables_as_trees((learning_rate, projection))
     return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))

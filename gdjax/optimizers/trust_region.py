@@ -225,9 +225,8 @@ def trust_region(
     """
     if not isinstance(subproblem, Subproblem):
         raise TypeError(f"trust_region: subproblem must be a Subproblem, got {type(subproblem).__name__}")
-    if not callable(curvature) and not isinstance(curvature, Secant):
-        raise TypeError(
-            f"trust_region: curvature must be a function or a Secant, got {type(curvature).__name__}"
-        )
+    if not isinstance(curvature, Secant):
+        derivatives.checked("trust_region", curvature)
+    checks.optional("trust_region", above=0, radius=radius)
     parts = trees.callables_as_trees((subproblem, curvature, radius))
     return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))

@@ -4,9 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
-from gdjax import control_flow
+from gdjax import arguments, checks, control_flow
+from gdjax.projections.numbers import finite, floating, ordered, traced
 from gdjax.projections.vectors import flat, like, unit
 from gdjax.types import Params
 
@@ -15,35 +17,49 @@ __all__ = ["affine", "affine_set", "box_and_hyperplane", "halfspace", "hyperplan
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def _plane(params, normal, offset):
-    """``(x, back, a, b)`` with a of length one, or zero where the normal is."""
+def _plane(owner, params, normal, offset, solvable):
+    """``(x, back, a, b)`` with a of length one, or zero where the normal is.
+
+    Without a normal a ``solvable`` offset leaves all of space; any other leaves nothing, and b is NaN.
+    """
+    floating(owner, params)
+    finite(owner, normal=normal)
+    checks.concrete(owner, infinite=True, offset=offset)
+    unknown = traced(normal, offset)
+    without = not unknown and not any(np.any(arguments.known(leaf)) for leaf in jax.tree.leaves(normal))
+    if without and not solvable(arguments.known(offset)):
+        raise ValueError(f"{owner}: normal is zero and offset {offset}, so that no point is in the set")
     x, back = flat(params)
     direction, norm, size = unit(like(normal, params))
-    some = norm > 0
-    level = jnp.asarray(offset, x.dtype) / size / jnp.where(some, norm, 1)
-    return x, back, direction, jnp.where(some, level, 0)
+    some, level = norm > 0, jnp.asarray(offset, x.dtype)
+    without = jnp.where(solvable(level), 0, jnp.nan) if unknown else 0
+    return x, back, direction, jnp.where(some, level / size / jnp.where(some, norm, 1), without)
 
 
 def hyperplane(params: Params, normal: Any, offset: Any) -> Params:
     r"""Projects onto :math:`\{x : a^T x = b\}`.
 
-    .. math:: P(x) = x - \frac{a^T x - b}{a^T a} a
+        .. math:: P(x) = x - \frac{a^T x - b}{a^T a} a
 
-    Taken twice, so that the equation holds to rounding of the result even where ``params`` was far off.
+        Taken twice, so that the equation holds to rounding of the result even where ``params`` was far off.
 
-    Args:
-      params: a pytree of floating arrays.
-      normal: :math:`a`, a tree that is a prefix of ``params`` (1.0 sums all entries); where it is zero
-        nothing moves.
-      offset: :math:`b`, a number.
+        Args:
+          params: a pytree of floating arrays.
+          normal: :math:`a`, a tree that is a prefix of ``params`` (1.0 sums all entries); where it is zero and
+            :math:`b = 0` nothing moves.
+          offset: :math:`b`, a number.
 
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from gdjax import projections
-      >>> [round(x, 6) for x in projections.hyperplane(jnp.array([1.0, 2.0]), 1.0, 1.0).tolist()]
-      [0.0, 1.0]
+        Raises:
+          ValueError: if all of :math:`a` is zero and :math:`b` is not; NaN where they are traced.
+
+        Example:
+          >>> import jax.numpy as jnp
+    import numpy as np
+          >>> from gdjax import projections
+          >>> [round(x, 6) for x in projections.hyperplane(jnp.array([1.0, 2.0]), 1.0, 1.0).tolist()]
+          [0.0, 1.0]
     """
-    x, back, direction, level = _plane(params, normal, offset)
+    x, back, direction, level = _plane("hyperplane", params, normal, offset, lambda b: b == 0)
     for _ in range(2):
         x = x - (jnp.sum(direction * x) - level) * direction
     return back(x)
@@ -52,25 +68,29 @@ def hyperplane(params: Params, normal: Any, offset: Any) -> Params:
 def halfspace(params: Params, normal: Any, offset: Any) -> Params:
     r"""Projects onto :math:`\{x : a^T x \le b\}`.
 
-    .. math:: P(x) = x - \frac{\max(a^T x - b, 0)}{a^T a} a
+        .. math:: P(x) = x - \frac{\max(a^T x - b, 0)}{a^T a} a
 
-    Args:
-      params: a pytree of floating arrays.
-      normal: :math:`a`, a tree that is a prefix of ``params``; where it is zero nothing moves.
-      offset: :math:`b`, a number.
+        Args:
+          params: a pytree of floating arrays.
+          normal: :math:`a`, a tree that is a prefix of ``params``; where it is zero and :math:`b \ge 0` nothing moves.
+          offset: :math:`b`, a number.
 
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from gdjax import projections
-      >>> projections.halfspace(jnp.array([1.0, 2.0]), 1.0, 5.0).tolist()
-      [1.0, 2.0]
+        Raises:
+          ValueError: if all of :math:`a` is zero and :math:`b < 0`; NaN where they are traced.
+
+        Example:
+          >>> import jax.numpy as jnp
+    import numpy as np
+          >>> from gdjax import projections
+          >>> projections.halfspace(jnp.array([1.0, 2.0]), 1.0, 5.0).tolist()
+          [1.0, 2.0]
     """
-    x, back, direction, level = _plane(params, normal, offset)
-    outside = jnp.sum(direction * x) > level
+    x, back, direction, level = _plane("halfspace", params, normal, offset, lambda b: b >= 0)
+    inside = jnp.sum(direction * x) <= level
     onto = x
     for _ in range(2):
         onto = onto - (jnp.sum(direction * onto) - level) * direction
-    return back(jnp.where(outside, onto, x))
+    return back(jnp.where(inside, x, onto))
 
 
 def _pseudo_inverse(matrix):
@@ -84,7 +104,10 @@ def _pseudo_inverse(matrix):
 
 def _onto_affine(matrix, offset, inverse, params):
     """A projection, and then a step of Newton's method on its two equations, which also carries derivatives."""
+    floating("affine", params)
     x, back = flat(params)
+    if matrix.shape[1] != x.size:
+        raise ValueError(f"affine: matrix has {matrix.shape[1]} columns, but there are {x.size} parameters")
 
     def times(a, b):
         return jnp.dot(a, b, precision=_HIGHEST)
@@ -99,43 +122,49 @@ def _onto_affine(matrix, offset, inverse, params):
 def affine_set(matrix: Any, offset: Any) -> Partial:
     r"""The projection onto :math:`\{x : A x = b\}` as a function of the parameters alone, A factored once.
 
-    Args:
-      matrix: :math:`A`, shape ``(m, n)`` for n parameters in the order of ``jax.flatten_util.ravel_pytree``; of
-        any rank.
-      offset: :math:`b`, shape ``(m,)``; where :math:`A x = b` has no solution, its least-squares solutions are
-        meant.
+        Args:
+          matrix: :math:`A`, shape ``(m, n)`` for n parameters in the order of ``jax.flatten_util.ravel_pytree``; of
+            any rank.
+          offset: :math:`b`, shape ``(m,)``; where :math:`A x = b` has no solution, its least-squares solutions are
+            meant.
 
-    Returns:
-      ``params -> params``, differentiable in parameters, matrix and offset where the rows are independent.
+        Returns:
+          ``params -> params``, differentiable in parameters, matrix and offset where the rows are independent.
 
-    Reference:
-      Parikh and Boyd, Proximal algorithms, 2014, Section 6.2.1.
+        Reference:
+          Parikh and Boyd, Proximal algorithms, 2014, Section 6.2.1.
 
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from gdjax import projections
-      >>> sums_to_one = projections.affine_set(jnp.ones((1, 2)), jnp.ones(1))
-      >>> [round(x, 6) for x in sums_to_one(jnp.array([1.0, 2.0])).tolist()]
-      [0.0, 1.0]
+        Example:
+          >>> import jax.numpy as jnp
+    import numpy as np
+          >>> from gdjax import projections
+          >>> sums_to_one = projections.affine_set(jnp.ones((1, 2)), jnp.ones(1))
+          >>> [round(x, 6) for x in sums_to_one(jnp.array([1.0, 2.0])).tolist()]
+          [0.0, 1.0]
     """
+    finite("affine_set", matrix=matrix, offset=offset)
     matrix = jnp.asarray(matrix, jnp.result_type(matrix, jnp.float32))
+    if matrix.ndim != 2 or jnp.shape(offset) not in ((), matrix.shape[:1]):
+        shapes = f"matrix of shape {matrix.shape} and offset of shape {jnp.shape(offset)}"
+        raise ValueError(f"affine_set: {shapes}; expected (m, n) and (m,)")
     return Partial(_onto_affine, matrix, jnp.asarray(offset, matrix.dtype), _pseudo_inverse(matrix))
 
 
 def affine(params: Params, matrix: Any, offset: Any) -> Params:
     r"""Projects onto :math:`\{x : A x = b\}`; to do so often, factor A once with `affine_set`.
 
-    Args:
-      params: a pytree of floating arrays.
-      matrix: :math:`A`, shape ``(m, n)``, of any rank.
-      offset: :math:`b`, shape ``(m,)``.
+        Args:
+          params: a pytree of floating arrays.
+          matrix: :math:`A`, shape ``(m, n)``, of any rank.
+          offset: :math:`b`, shape ``(m,)``.
 
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from gdjax import projections
-      >>> found = projections.affine(jnp.array([1.0, 2.0]), jnp.ones((1, 2)), jnp.ones(1))
-      >>> [round(x, 6) for x in found.tolist()]
-      [0.0, 1.0]
+        Example:
+          >>> import jax.numpy as jnp
+    import numpy as np
+          >>> from gdjax import projections
+          >>> found = projections.affine(jnp.array([1.0, 2.0]), jnp.ones((1, 2)), jnp.ones(1))
+          >>> [round(x, 6) for x in found.tolist()]
+          [0.0, 1.0]
     """
     return affine_set(matrix, offset)(params)
 
@@ -174,35 +203,72 @@ def _multiplier(x, lower, upper, normal, offset):
     return start + jnp.where(slope > 0, (jnp.sum(normal * here) - offset) / jnp.where(slope > 0, slope, 1), 0)
 
 
+def _reaches(low: Any, high: Any, normal: Any, offset: Any) -> Any:
+    r"""Whether :math:`a^T x = b` for an x of the box, to rounding; in NumPy's arrays or JAX's."""
+    ends = [jnp.where(normal == 0, 0, normal * jnp.where(normal == 0, 0, bound)) for bound in (low, high)]
+    least, most = jnp.minimum(*ends), jnp.maximum(*ends)
+    sizes = [jnp.sum(jnp.where(jnp.isfinite(end), jnp.abs(end), 0)) for end in (least, most)]
+    # 100: what a sum of the terms may lose, in units of rounding.
+    slack = 100 * jnp.finfo(normal.dtype).eps * (jnp.abs(offset) + sizes[0] + sizes[1])
+    return (jnp.sum(least) <= offset + slack) & (jnp.sum(most) >= offset - slack)
+
+
+def _meets(params, lower, upper, normal, offset):
+    """Raises where a hyperplane that is known misses a box that is known."""
+    shapes = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jnp.result_type(leaf)), params)
+    with jax.ensure_compile_time_eval():
+        x = flat(shapes)[0]
+        low, high, normal = like(lower, shapes), like(upper, shapes), like(normal, shapes)
+        if not _reaches(low, high, normal, jnp.asarray(offset, x.dtype)):
+            raise ValueError(
+                f"box_and_hyperplane: the box does not meet the hyperplane: within it the sum of normal times x is "
+                f"never {offset}"
+            )
+
+
 def box_and_hyperplane(params: Params, lower: Any, upper: Any, normal: Any, offset: Any) -> Params:
     r"""Projects onto :math:`\{x : l \le x \le u, \; a^T x = b\}`: long-only budgets, the dual of an SVM.
 
-    The point is :math:`\min(\max(x - \nu a, l), u)`; its one multiplier is found among the sorted kinks exactly, in
-    :math:`O(n \log n)`. The equation is solved a second time around the first solution, so that it holds to
-    rounding of the result. Where the hyperplane misses the box, the corner of the box toward it comes back.
+        The point is :math:`\min(\max(x - \nu a, l), u)`; its one multiplier is found among the sorted kinks exactly, in
+        :math:`O(n \log n)`. The equation is solved a second time around the first solution, so that it holds to
+        rounding of the result.
 
-    Args:
-      params: a pytree of floating arrays.
-      lower: :math:`l`, a number, an array, or a tree that is a prefix of ``params``; ``-jnp.inf`` for none.
-      upper: :math:`u \ge l`, likewise.
-      normal: :math:`a`, likewise; 1.0 for a sum.
-      offset: :math:`b`, a number.
+        Args:
+          params: a pytree of floating arrays.
+          lower: :math:`l`, a number, an array, or a tree that is a prefix of ``params``; ``-jnp.inf`` for none.
+          upper: :math:`u \ge l`, likewise.
+          normal: :math:`a`, likewise; 1.0 for a sum.
+          offset: :math:`b`, a number.
 
-    Reference:
-      Dai and Fletcher, New algorithms for singly linearly constrained quadratic programs, Mathematical
-      Programming 106, 2006, eq. 7.
+        Raises:
+          ValueError: if the hyperplane misses the box by more than rounding; NaN where the numbers are traced.
 
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from gdjax import projections
-      >>> projections.box_and_hyperplane(jnp.array([3.0, 1.0, 0.5]), 0.0, 1.0, 1.0, 2.0).tolist()
-      [1.0, 0.75, 0.25]
+        Reference:
+          Dai and Fletcher, New algorithms for singly linearly constrained quadratic programs, Mathematical
+          Programming 106, 2006, eq. 7.
+
+        Example:
+          >>> import jax.numpy as jnp
+    import numpy as np
+          >>> from gdjax import projections
+          >>> projections.box_and_hyperplane(jnp.array([3.0, 1.0, 0.5]), 0.0, 1.0, 1.0, 2.0).tolist()
+          [1.0, 0.75, 0.25]
     """
+    floating("box_and_hyperplane", params)
+    ordered("box_and_hyperplane", lower, upper)
+    finite("box_and_hyperplane", normal=normal)
+    checks.concrete("box_and_hyperplane", offset=offset)
     x, back = flat(params)
+    unknown = traced(lower, upper, normal, offset)
+    if not unknown:
+        _meets(params, lower, upper, normal, offset)
     low, high, normal = like(lower, params), like(upper, params), like(normal, params)
+    if unknown:
+        found = _reaches(low, high, normal, jnp.asarray(offset, x.dtype))
+        x = jnp.where(found & jnp.all(low <= high), x, jnp.nan)
     size = jnp.max(jnp.abs(normal))
     size = jax.lax.stop_gradient(jnp.where(size > 0, size, 1))
     normal, offset = normal / size, jnp.asarray(offset, x.dtype) / size
     for _ in range(2):
         x = x - _multiplier(x, low, high, normal, offset) * normal
-    return back(jnp.clip(x, low, high))
+    return back(jnp.clip(x, low, high))  # a NaN stays one

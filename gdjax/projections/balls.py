@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from gdjax.projections.numbers import floating, within
 from gdjax.projections.vectors import about, unit
 from gdjax.types import Params
 
@@ -24,10 +25,11 @@ def l2_ball(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
       >>> [round(entry, 6) for entry in projections.l2_ball(jnp.array([3e25, 4e25])).tolist()]
       [0.6, 0.8]
     """
+    floating("l2_ball", params)
     x, origin, back = about(params, center)
-    radius = jnp.asarray(radius, x.dtype)
+    radius = within("l2_ball", x.dtype, radius=radius)
     direction, norm, size = unit(x - origin)
-    return back(jnp.where(norm * size > radius, origin + radius * direction, x))
+    return back(jnp.where(norm * size <= radius, x, origin + radius * direction))
 
 
 def l2_sphere(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
@@ -44,10 +46,12 @@ def l2_sphere(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
       >>> projections.l2_sphere(jnp.array([0.0, -0.25])).tolist()
       [0.0, -1.0]
     """
+    floating("l2_sphere", params)
     x, origin, back = about(params, center)
+    radius = within("l2_sphere", x.dtype, radius=radius)
     direction, norm, _ = unit(x - origin)
     direction = jnp.where(norm > 0, direction, x.size**-0.5)
-    return back(origin + jnp.asarray(radius, x.dtype) * direction)
+    return back(origin + radius * direction)
 
 
 def linf_ball(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
@@ -64,10 +68,11 @@ def linf_ball(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
       >>> projections.linf_ball(jnp.array([3.0, -0.5])).tolist()
       [1.0, -0.5]
     """
+    floating("linf_ball", params)
     x, origin, back = about(params, center)
-    radius = jnp.asarray(radius, x.dtype)
+    radius = within("linf_ball", x.dtype, radius=radius)
     offset = x - origin
-    return back(jnp.where(jnp.abs(offset) > radius, origin + radius * jnp.sign(offset), x))
+    return back(jnp.where(jnp.abs(offset) <= radius, x, origin + radius * jnp.sign(offset)))
 
 
 def linf_sphere(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
@@ -84,9 +89,10 @@ def linf_sphere(params: Params, radius: Any = 1.0, center: Any = None) -> Params
       >>> projections.linf_sphere(jnp.array([0.25, -0.5])).tolist()
       [0.25, -1.0]
     """
+    floating("linf_sphere", params)
     x, origin, back = about(params, center)
-    radius = jnp.asarray(radius, x.dtype)
+    radius = within("linf_sphere", x.dtype, radius=radius)
     offset = x - origin
     face = jnp.arange(x.size) == jnp.argmax(jnp.abs(offset))
-    onto = face | (jnp.abs(offset) > radius)
+    onto = face | ~(jnp.abs(offset) <= radius)
     return back(jnp.where(onto, origin + radius * jnp.where(offset < 0, -1, 1), x))

@@ -4,6 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from gdjax import checks
+from gdjax.projections.numbers import floating, ordered, traced
 from gdjax.projections.vectors import each
 from gdjax.types import Params
 
@@ -22,7 +24,26 @@ def non_negative(params: Params) -> Params:
       >>> projections.non_negative(jnp.array([-1.0, 2.0])).tolist()
       [0.0, 2.0]
     """
+    floating("non_negative", params)
     return each(lambda x: jnp.where(x < 0, 0, x), params)
+
+
+def _clipped(params, lower, upper):
+    """Between bounds; NaN where traced ones turn out to leave no room."""
+    onto = params
+    if lower is not None:
+        onto = each(lambda x, low: jnp.where(x < low, low, x), onto, lower)
+    if upper is not None:
+        onto = each(lambda x, up: jnp.where(x > up, up, x), onto, upper)
+    if not traced(lower, upper):
+        return onto
+    low, up = -jnp.inf if lower is None else lower, jnp.inf if upper is None else upper
+    return each(
+        lambda x, low, up: jnp.where((low <= up) & (low < jnp.inf) & (up > -jnp.inf), x, jnp.nan),
+        onto,
+        low,
+        up,
+    )
 
 
 def box(params: Params, lower: Any = None, upper: Any = None) -> Params:
@@ -39,11 +60,9 @@ def box(params: Params, lower: Any = None, upper: Any = None) -> Params:
       >>> projections.box(jnp.array([-3.0, 0.5, 3.0]), -1.0, 1.0).tolist()
       [-1.0, 0.5, 1.0]
     """
-    if lower is not None:
-        params = each(lambda x, low: jnp.where(x < low, low, x), params, lower)
-    if upper is not None:
-        params = each(lambda x, up: jnp.where(x > up, up, x), params, upper)
-    return params
+    ordered("box", lower, upper)
+    floating("box", params)
+    return _clipped(params, lower, upper)
 
 
 def hypercube(params: Params, scale: Any = 1.0) -> Params:
@@ -59,4 +78,6 @@ def hypercube(params: Params, scale: Any = 1.0) -> Params:
       >>> projections.hypercube(jnp.array([-3.0, 0.5, 3.0])).tolist()
       [0.0, 0.5, 1.0]
     """
-    return box(params, 0.0, scale)
+    floating("hypercube", params)
+    checks.weights("hypercube", infinite=True, scale=scale)
+    return _clipped(params, 0.0, scale)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from gdjax.projections.numbers import floating
 from gdjax.projections.vectors import flat, unit, wide
 from gdjax.types import Params
 
@@ -33,6 +34,7 @@ def second_order_cone(params: Params) -> Params:
     """
     if not isinstance(params, tuple | list) or len(params) != 2 or jnp.shape(params[1]) != ():
         raise ValueError("second_order_cone: params must be a pair (x, t) with t a scalar")
+    floating("second_order_cone", params)
     x, back = flat(params[0])
     height = wide(params[1]).astype(x.dtype)
     direction, norm, size = unit(x)

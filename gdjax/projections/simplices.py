@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gdjax.projections.numbers import floating, within
 from gdjax.projections.vectors import about, flat
 from gdjax.types import Params
 
@@ -50,8 +51,9 @@ def simplex(params: Params, total: Any = 1.0) -> Params:
       >>> projections.simplex(jnp.array([1e8, 1e8 + 8, 1.0])).tolist()
       [0.0, 1.0, 0.0]
     """
+    floating("simplex", params)
     x, back = flat(params)
-    return back(shares(x, jnp.asarray(total, x.dtype)))
+    return back(shares(x, within("simplex", x.dtype, total=total)))
 
 
 def l1_ball(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
@@ -71,9 +73,10 @@ def l1_ball(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
       >>> projections.l1_ball(jnp.array([3.0, -1.0]), 3.0).tolist()
       [2.5, -0.5]
     """
+    floating("l1_ball", params)
     x, origin, back = about(params, center)
     offset = x - origin
-    radius = jnp.asarray(radius, x.dtype)
+    radius = within("l1_ball", x.dtype, radius=radius)
     inside = jnp.sum(jnp.abs(offset)) <= radius
     return back(jnp.where(inside, x, origin + jnp.sign(offset) * shares(jnp.abs(offset), radius)))
 
@@ -83,7 +86,7 @@ def l1_sphere(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
 
     Args:
       params: a pytree of floating arrays.
-      radius: :math:`r > 0`.
+      radius: :math:`r \ge 0`.
       center: :math:`c`, a tree that is a prefix of ``params``; the origin by default.
 
     Example:
@@ -92,7 +95,9 @@ def l1_sphere(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
       >>> projections.l1_sphere(jnp.zeros(2)).tolist()
       [0.5, 0.5]
     """
+    floating("l1_sphere", params)
     x, origin, back = about(params, center)
     offset = x - origin
+    radius = within("l1_sphere", x.dtype, radius=radius)
     signs = jnp.where(offset < 0, -1, 1).astype(x.dtype)
-    return back(origin + signs * shares(signs * offset, jnp.asarray(radius, x.dtype)))
+    return back(origin + signs * shares(signs * offset, radius))

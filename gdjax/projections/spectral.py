@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gdjax import checks
 from gdjax.projections.balls import linf_ball
 from gdjax.projections.boxes import non_negative
+from gdjax.projections.numbers import floating, within
 from gdjax.projections.simplices import l1_ball
 from gdjax.projections.vectors import wide
 from gdjax.types import Params
@@ -99,6 +101,8 @@ def _of_singular_values_jvp(function, primals, tangents):
 
 def _each_matrix(owner, rule, function, params, square):
     """``rule`` at each matrix of each leaf, with what ``function`` closes over as its own argument."""
+    checks.function(owner, "values", "such as gdjax.projections.simplex", function=function)
+    floating(owner, params)
 
     def one(leaf):
         x = wide(leaf)
@@ -184,6 +188,7 @@ def positive_semidefinite(params: Params) -> Params:
       >>> projections.positive_semidefinite(jnp.diag(jnp.array([1.0, -2.0]))).tolist()
       [[1.0, 0.0], [0.0, 0.0]]
     """
+    floating("positive_semidefinite", params)
     return on_eigenvalues(params, non_negative)
 
 
@@ -201,6 +206,8 @@ def nuclear_ball(params: Params, radius: Any = 1.0) -> Params:
       >>> [round(x, 5) for x in jnp.diagonal(low).tolist()]
       [2.0, 0.0]
     """
+    floating("nuclear_ball", params)
+    within("nuclear_ball", jnp.float32, radius=radius)
     return on_singular_values(params, lambda values: l1_ball(values, radius))
 
 
@@ -220,4 +227,6 @@ def spectral_ball(params: Params, radius: Any = 1.0) -> Params:
       >>> [round(x, 5) for x in jnp.diagonal(short).tolist()]
       [1.0, 0.5]
     """
+    floating("spectral_ball", params)
+    within("spectral_ball", jnp.float32, radius=radius)
     return on_singular_values(params, lambda values: linf_ball(values, radius))

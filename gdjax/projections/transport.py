@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import control_flow
+from gdjax import arguments, checks, control_flow
+from gdjax.projections.numbers import floating, traced
 from gdjax.projections.simplices import shares
 from gdjax.projections.vectors import wide
 from gdjax.types import Params, Scalar
@@ -133,6 +134,9 @@ def transport_polytope(params: Params, rows: Any, columns: Any) -> Params:
       >>> plan.round(5).tolist()
       [[1.0, 0.0], [0.0, 1.0]]
     """
+    floating("transport_polytope", params)
+    checks.weights("transport_polytope", rows=rows, columns=columns)
+    unknown = traced(rows, columns)
     original = jnp.asarray(params)
     matrix = wide(original)
     rows, columns = jnp.asarray(rows, matrix.dtype), jnp.asarray(columns, matrix.dtype)
@@ -142,6 +146,9 @@ def transport_polytope(params: Params, rows: Any, columns: Any) -> Params:
             f"of shape {columns.shape}; expected (m, n), (m,) and (n,)"
         )
     mass = jnp.sum(columns)
+    empty = jnp.any(rows < 0) | jnp.any(columns < 0) | ((mass <= 0) & (jnp.sum(rows) > 0))
+    if not unknown and arguments.known(empty):
+        raise ValueError("transport_polytope: rows have a positive sum, columns none")
     columns = columns * (jnp.sum(rows) / jnp.where(mass > 0, mass, 1))
     fixed = jax.lax.stop_gradient((matrix, rows, columns))
     fixed_shift = _solve(*fixed).shifted
@@ -152,4 +159,5 @@ def transport_polytope(params: Params, rows: Any, columns: Any) -> Params:
     left, right = _move(fixed_shift, gaps, jnp.finfo(matrix.dtype).eps ** 0.75)
     change = matrix + left[:, None] + right[None, :]
     change = change - jax.lax.stop_gradient(change)
-    return jnp.where(support, fixed_shift + change, 0).astype(original.dtype)
+    plan = jnp.where(support, fixed_shift + change, 0).astype(original.dtype)
+    return jnp.where(empty, jnp.nan, plan) if unknown else plan

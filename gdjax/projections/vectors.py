@@ -23,6 +23,17 @@ def spread(prefix: Any, tree: Params) -> Any:
     return jax.tree.map(lambda part, below: jax.tree.map(lambda _: part, below), prefix, tree)
 
 
+def _kept(new: jax.Array, old: Any) -> jax.Array:
+    """``new`` in the type of ``old``."""
+    dtype = jnp.asarray(old).dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"params is {dtype}; proximal operators and projections need real floating numbers, "
+            "e.g. jnp.asarray(x, float)"
+        )
+    return new.astype(dtype)
+
+
 def each(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> Params:
     """``function(leaf, *numbers)`` at each leaf, computed wide and kept in the leaf's type.
 
@@ -34,7 +45,7 @@ def each(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> P
 
     def one(leaf, *here):
         x = wide(leaf)
-        return function(x, *(jnp.asarray(n, x.dtype) for n in here)).astype(jnp.asarray(leaf).dtype)
+        return _kept(function(x, *(jnp.asarray(n, x.dtype) for n in here)), leaf)
 
     return jax.tree.map(one, params, *(spread(n, params) for n in numbers))
 
@@ -56,7 +67,7 @@ def flat(params: Params) -> tuple[jax.Array, Callable[[jax.Array], Params]]:
     vector, unravel = ravel_pytree(jax.tree.map(wide, arrays))
 
     def back(x):
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), unravel(x), arrays)
+        return jax.tree.map(_kept, unravel(x), arrays)
 
     return vector, back
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import checks
 from gdjax.projections.vectors import each, total
-from gdjax.regularizers.norms import at_least_zero
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = ["entropy", "log_barrier", "wright_omega"]
@@ -48,7 +48,7 @@ def log_barrier(weight: Any = 1.0) -> Regularizer:
       >>> regularizers.log_barrier().prox(jnp.array([0.0, 1.5, -1.5]), 1.0).tolist()
       [1.0, 2.0, 0.5]
     """
-    at_least_zero("log_barrier", weight=weight)
+    checks.weights("log_barrier", weight=weight)
     return Regularizer(Partial(_log_barrier_value, weight), Partial(_log_barrier_prox, weight))
 
 
@@ -134,5 +134,5 @@ def entropy(weight: Any = 1.0) -> Regularizer:
       >>> float(regularizers.entropy().prox(jnp.array(2.0), 1.0))  # u + log u = x - 1
       1.0
     """
-    at_least_zero("entropy", weight=weight)
+    checks.weights("entropy", weight=weight)
     return Regularizer(Partial(_entropy_value, weight), Partial(_entropy_prox, weight))

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import trees
+from gdjax import arguments, checks, trees
+from gdjax.projections.numbers import finite
 from gdjax.projections.vectors import each, total
-from gdjax.regularizers.norms import at_least_zero
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = [
@@ -27,7 +27,7 @@ def _checked(owner: str, regularizer: Any) -> Regularizer:
     """``regularizer`` with functions that may cross ``jit``, or an error that says what it is instead."""
     if not isinstance(regularizer, Regularizer):
         raise TypeError(
-            f"{owner}: expected a Regularizer, got {type(regularizer).__name__}; constructors have to be called: "
+            f"{owner}: expected a Regularizer, got {arguments.named(regularizer)}; constructors have to be called: "
             "regularizers.l1(0.1)"
         )
     return trees.callables_as_trees(regularizer)
@@ -54,7 +54,7 @@ def scaled(regularizer: Regularizer, factor: Any) -> Regularizer:
       2.0
     """
     regularizer = _checked("scaled", regularizer)
-    at_least_zero("scaled", factor=factor)
+    checks.concrete("scaled", low=0, factor=factor)
     return Regularizer(
         Partial(_scaled_value, regularizer, factor), Partial(_scaled_prox, regularizer, factor)
     )
@@ -85,6 +85,7 @@ def translated(regularizer: Regularizer, shift: Any) -> Regularizer:
       10.0
     """
     regularizer = _checked("translated", regularizer)
+    finite("translated", shift=shift)
     return Regularizer(
         Partial(_translated_value, regularizer, shift), Partial(_translated_prox, regularizer, shift)
     )
@@ -113,6 +114,7 @@ def tilted(regularizer: Regularizer, slope: Any) -> Regularizer:
       2.0
     """
     regularizer = _checked("tilted", regularizer)
+    finite("tilted", slope=slope)
     return Regularizer(Partial(_tilted_value, regularizer, slope), Partial(_tilted_prox, regularizer, slope))
 
 
@@ -144,7 +146,7 @@ def with_squared_l2(regularizer: Regularizer, weight: Any) -> Regularizer:
       1.0
     """
     regularizer = _checked("with_squared_l2", regularizer)
-    at_least_zero("with_squared_l2", weight=weight)
+    checks.concrete("with_squared_l2", low=0, weight=weight)
     parts = (regularizer, weight)
     return Regularizer(Partial(_with_squared_l2_value, *parts), Partial(_with_squared_l2_prox, *parts))
 
@@ -178,6 +180,7 @@ def conjugate(regularizer: Regularizer, value: Any = None) -> Regularizer:
       [1.0, -0.5]
     """
     regularizer = _checked("conjugate", regularizer)
+    checks.function("conjugate", "params", "the conjugate by its values", True, value=value)
     value = Partial(_unknown_value if value is None else value)
     return Regularizer(value, Partial(_conjugate_prox, regularizer))
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import arguments
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = ["agreement"]
@@ -42,4 +43,6 @@ def agreement(regularizer: Regularizer) -> Regularizer:
       >>> regularizers.agreement(regularizers.l1(2.0)).prox(jnp.array([[1.0], [5.0]]), 1.0).tolist()
       [[2.0], [2.0]]
     """
+    if not isinstance(regularizer, Regularizer):
+        raise TypeError(f"agreement: expected a Regularizer, got {arguments.named(regularizer)}")
     return Regularizer(Partial(_agreement_value, regularizer), Partial(_agreement_prox, regularizer))

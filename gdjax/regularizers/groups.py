@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from gdjax import checks
 from gdjax.projections.vectors import each, flat, total, unit
 from gdjax.regularizers.calculus import summed
-from gdjax.regularizers.norms import at_least_zero, l1
+from gdjax.regularizers.norms import l1
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = ["group_lasso", "sparse_group_lasso"]
@@ -109,7 +110,7 @@ def group_lasso(weight: Any = 1.0, *, axis: Any = None, groups: Any = None) -> R
       >>> pairs.prox(jnp.array([6.0, 1.0, 8.0]), 5.0).tolist()
       [3.0, 0.0, 4.0]
     """
-    at_least_zero("group_lasso", weight=weight)
+    checks.weights("group_lasso", weight=weight)
     if axis is not None and groups is not None:
         raise ValueError("group_lasso: give axis or groups, not both")
     if groups is not None:
@@ -142,4 +143,5 @@ def sparse_group_lasso(
       >>> regularizers.sparse_group_lasso(1.0, 5.0).prox(jnp.array([7.0, 9.0, 0.5]), 1.0).tolist()
       [3.0, 4.0, 0.0]
     """
+    checks.weights("sparse_group_lasso", l1_weight=l1_weight, group_weight=group_weight)
     return summed(group_lasso(group_weight, axis=axis, groups=groups), l1(l1_weight))

@@ -5,9 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import checks
 from gdjax.projections.simplices import l1_ball, shares
 from gdjax.projections.vectors import flat
-from gdjax.regularizers.norms import at_least_zero
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = ["linf", "maximum"]
@@ -40,7 +40,7 @@ def linf(weight: Any = 1.0) -> Regularizer:
       >>> regularizers.linf().prox(jnp.array([3.0, -1.0]), 1.0).tolist()
       [2.0, -1.0]
     """
-    at_least_zero("linf", weight=weight)
+    checks.concrete("linf", low=0, weight=weight)
     return Regularizer(Partial(_linf_value, weight), Partial(_linf_prox, weight))
 
 
@@ -71,5 +71,5 @@ def maximum(weight: Any = 1.0) -> Regularizer:
       >>> regularizers.maximum().prox(jnp.array([3.0, 2.5, -9.0]), 1.5).tolist()
       [2.0, 2.0, -9.0]
     """
-    at_least_zero("maximum", weight=weight)
+    checks.concrete("maximum", low=0, weight=weight)
     return Regularizer(Partial(_maximum_value, weight), Partial(_maximum_prox, weight))

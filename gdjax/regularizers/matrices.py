@@ -5,9 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gdjax import checks
 from gdjax.projections.spectral import on_singular_values
 from gdjax.projections.vectors import total
-from gdjax.regularizers.norms import at_least_zero, soft
+from gdjax.regularizers.norms import soft
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = ["nuclear"]
@@ -42,5 +43,5 @@ def nuclear(weight: Any = 1.0) -> Regularizer:
       >>> [round(x, 5) for x in jnp.diagonal(shrunk).tolist()]
       [2.0, 0.0]
     """
-    at_least_zero("nuclear", weight=weight)
+    checks.concrete("nuclear", low=0, weight=weight)
     return Regularizer(Partial(_nuclear_value, weight), Partial(_nuclear_prox, weight))

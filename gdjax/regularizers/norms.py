@@ -11,15 +11,7 @@ from gdjax.projections.vectors import each, flat, total, unit
 from gdjax.regularizers.regularizer import Regularizer
 from gdjax.types import Params
 
-__all__ = ["at_least_zero", "elastic_net", "huber", "l1", "l2", "soft", "squared_l2"]
-
-
-def at_least_zero(owner: str, **weights: Any) -> None:
-    """Raises where a weight that is known at the door is negative."""
-    for name, weight in weights.items():
-        for leaf in jax.tree.leaves(weight):
-            if isinstance(leaf, int | float):
-                checks.concrete(owner, low=0.0, **{name: leaf})
+__all__ = ["elastic_net", "huber", "l1", "l2", "soft", "squared_l2"]
 
 
 def soft(x: jax.Array, threshold: jax.Array) -> jax.Array:
@@ -53,7 +45,7 @@ def l1(weight: Any = 1.0) -> Regularizer:
       >>> regularizers.l1(0.5).prox(jnp.array([3.0, -0.25]), 2.0).tolist()
       [2.0, 0.0]
     """
-    at_least_zero("l1", weight=weight)
+    checks.weights("l1", weight=weight)
     return Regularizer(Partial(_l1_value, weight), Partial(_l1_prox, weight))
 
 
@@ -87,7 +79,7 @@ def l2(weight: Any = 1.0) -> Regularizer:
       >>> regularizers.l2().prox(jnp.array([6.0, 8.0]), 5.0).tolist()
       [3.0, 4.0]
     """
-    at_least_zero("l2", weight=weight)
+    checks.concrete("l2", low=0, weight=weight)
     return Regularizer(Partial(_l2_value, weight), Partial(_l2_prox, weight))
 
 
@@ -113,7 +105,7 @@ def squared_l2(weight: Any = 1.0) -> Regularizer:
       >>> regularizers.squared_l2(3.0).prox(jnp.array([4.0]), 1.0).tolist()
       [1.0]
     """
-    at_least_zero("squared_l2", weight=weight)
+    checks.weights("squared_l2", weight=weight)
     return Regularizer(Partial(_squared_l2_value, weight), Partial(_squared_l2_prox, weight))
 
 
@@ -143,7 +135,7 @@ def elastic_net(l1_weight: Any = 1.0, l2_weight: Any = 1.0) -> Regularizer:
       >>> regularizers.elastic_net(1.0, 1.0).prox(jnp.array([3.0, 0.5]), 1.0).tolist()
       [1.0, 0.0]
     """
-    at_least_zero("elastic_net", l1_weight=l1_weight, l2_weight=l2_weight)
+    checks.weights("elastic_net", l1_weight=l1_weight, l2_weight=l2_weight)
     numbers = (l1_weight, l2_weight)
     return Regularizer(Partial(_elastic_net_value, *numbers), Partial(_elastic_net_prox, *numbers))
 
@@ -185,5 +177,5 @@ def huber(weight: Any = 1.0, width: Any = 1.0) -> Regularizer:
       >>> regularizers.huber().prox(jnp.array([1.0, 5.0]), 1.0).tolist()
       [0.5, 4.0]
     """
-    at_least_zero("huber", weight=weight, width=width)
+    checks.weights("huber", weight=weight, width=width)
     return Regularizer(Partial(_huber_value, weight, width), Partial(_huber_prox, weight, width))

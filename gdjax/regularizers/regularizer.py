@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import trees
+from gdjax import checks, trees
+from gdjax.projections.numbers import projection as onto_a_set
 from gdjax.projections.vectors import flat, unit
 from gdjax.types import Params, Scalar
 
@@ -89,10 +90,8 @@ def indicator(projection: Callable[[Params], Params], *, tolerance: Any = None) 
       >>> float(unit_box.value(jnp.array([-1.0, 0.5])))
       inf
     """
-    if not callable(projection):
-        raise TypeError(
-            f"indicator: projection must be a function of params, got {type(projection).__name__}"
-        )
+    onto_a_set("indicator", projection=projection)
+    checks.optional("indicator", low=0, tolerance=tolerance)
     if isinstance(projection, functools.partial) and not isinstance(projection, Partial):
         projection = Partial(projection.func, *projection.args, **projection.keywords)
     projection = trees.callables_as_trees(projection)

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import control_flow
+from gdjax import checks, control_flow
 from gdjax.projections.vectors import each, total
 from gdjax.regularizers.calculus import summed
-from gdjax.regularizers.norms import at_least_zero, l1
+from gdjax.regularizers.norms import l1
 from gdjax.regularizers.regularizer import Regularizer
 from gdjax.types import Scalar
 
@@ -149,7 +149,7 @@ def total_variation(weight: Any = 1.0) -> Regularizer:
       >>> regularizers.total_variation().prox(noisy, 0.75).tolist()
       [0.5, 0.5, 0.5, 3.75, 3.75, 3.75]
     """
-    at_least_zero("total_variation", weight=weight)
+    checks.weights("total_variation", weight=weight)
     return Regularizer(Partial(_value, weight), Partial(_prox, weight))
 
 
@@ -173,4 +173,5 @@ def fused_lasso(l1_weight: Any = 1.0, variation_weight: Any = 1.0) -> Regularize
       >>> regularizers.fused_lasso(0.5, 0.75).prox(noisy, 1.0).tolist()
       [0.0, 0.0, 0.0, 3.25, 3.25, 3.25]
     """
+    checks.weights("fused_lasso", l1_weight=l1_weight, variation_weight=variation_weight)
     return summed(l1(l1_weight), total_variation(variation_weight))

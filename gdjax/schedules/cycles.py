@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks
+from gdjax import arguments, checks
 from gdjax.schedules.decay import Schedule, half_cosine, progress
 
 __all__ = ["cyclic", "one_cycle", "one_cycle_linear", "warmup"]
@@ -22,7 +22,7 @@ def warmup(schedule: Schedule, steps: Any, *, start: Any = 0.0) -> Schedule:
     Args:
       schedule: any schedule, of gdjax or optax; not shortened by the warm-up.
       steps: the length of the line, at least 0.
-      start: the value at count 0.
+      start: the value at count 0, at least 0.
 
     Reference:
       Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1 hour, 2017, section 2.2.
@@ -33,10 +33,8 @@ def warmup(schedule: Schedule, steps: Any, *, start: Any = 0.0) -> Schedule:
       >>> [float(rate(t)) for t in (0, 5, 10, 13)]
       [0.0, 0.5, 1.0, 0.5]
     """
-    if not callable(schedule):
-        raise TypeError(f"warmup: schedule must be a function of the count, got {type(schedule).__name__}")
-    checks.concrete("warmup", low=0, steps=steps)
-    checks.concrete("warmup", start=start)
+    checks.function("warmup", "count", "such as gdjax.schedules.cosine(0.1, 1000)", schedule=schedule)
+    checks.concrete("warmup", low=0, steps=steps, start=start)
     schedule = schedule if isinstance(schedule, Partial) else Partial(schedule)
     return Partial(_warmup, schedule, steps, start)
 
@@ -51,8 +49,8 @@ def cyclic(low: Any, high: Any, half: Any, *, shrink: Any = 1.0) -> Schedule:
     """Triangles: up from ``low`` to ``high`` in ``half`` steps, down in as many, and again.
 
     Args:
-      low: the least value.
-      high: the value at the first peak.
+      low: the least value, at least 0.
+      high: the value at the first peak, at least 0.
       half: half the length of a cycle, positive.
       shrink: each cycle's height over the one before; 0.5 is the paper's ``triangular2``.
 
@@ -64,7 +62,8 @@ def cyclic(low: Any, high: Any, half: Any, *, shrink: Any = 1.0) -> Schedule:
       >>> [float(gdjax.schedules.cyclic(0.0, 1.0, 10, shrink=0.5)(t)) for t in (0, 10, 20, 30)]
       [0.0, 1.0, 0.0, 0.5]
     """
-    checks.concrete("cyclic", low=low, high=high)
+    checks.number("cyclic", "low", low, arguments.Range(low=0))
+    checks.number("cyclic", "high", high, arguments.Range(low=0))
     checks.concrete("cyclic", above=0, half=half, shrink=shrink)
     return Partial(_cyclic, low, high, half, shrink)
 
@@ -92,7 +91,7 @@ def one_cycle(
     From ``peak / divisor`` up to ``peak``, then down to ``peak / (divisor * final_divisor)``.
 
     Args:
-      peak: the largest value.
+      peak: the largest value, at least 0.
       steps: the length of the cycle, positive.
       rise: the part of it that goes up, in (0, 1), to whole steps.
       divisor: peak over the first value, positive.
@@ -107,7 +106,7 @@ def one_cycle(
       >>> [round(float(gdjax.schedules.one_cycle(1.0, 100)(t)), 4) for t in (0, 30, 65, 100)]
       [0.04, 1.0, 0.5, 0.0]
     """
-    checks.concrete("one_cycle", peak=peak)
+    checks.concrete("one_cycle", low=0, peak=peak)
     checks.concrete("one_cycle", above=0, steps=steps, divisor=divisor, final_divisor=final_divisor)
     checks.concrete("one_cycle", above=0, below=1, rise=rise)
     return Partial(_one_cycle, peak, steps, rise, divisor, final_divisor)
@@ -134,7 +133,7 @@ def one_cycle_linear(
     From ``peak / divisor`` up to ``peak``, back, and on to ``peak / (divisor * final_divisor)``.
 
     Args:
-      peak: the largest value.
+      peak: the largest value, at least 0.
       steps: the length of the cycle, positive.
       rise: where the rise ends, as a part of ``steps``, in (0, 1), to whole steps.
       fall: where the fall ends, likewise, above ``rise``.
@@ -151,7 +150,10 @@ def one_cycle_linear(
       >>> [round(float(rate(t)), 2) for t in (0, 20, 40, 80, 100)]
       [0.1, 0.55, 1.0, 0.1, 0.0]
     """
-    checks.concrete("one_cycle_linear", peak=peak)
+    checks.concrete("one_cycle_linear", low=0, peak=peak)
     checks.concrete("one_cycle_linear", above=0, steps=steps, divisor=divisor, final_divisor=final_divisor)
     checks.concrete("one_cycle_linear", above=0, below=1, rise=rise, fall=fall)
+    ends = arguments.known(rise), arguments.known(fall)
+    if ends[0] is not None and ends[1] is not None and ends[0] >= ends[1]:
+        raise ValueError(f"one_cycle_linear: fall must be above rise, got rise={rise} and fall={fall}")
     return Partial(_one_cycle_linear, peak, steps, rise, fall, divisor, final_divisor)

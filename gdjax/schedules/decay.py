@@ -42,7 +42,7 @@ def constant(value: Any) -> Schedule:
       >>> gdjax.schedules.constant(0.5)(100)
       0.5
     """
-    checks.concrete("constant", value=value)
+    checks.concrete("constant", low=0, value=value)
     return Partial(_constant, value)
 
 
@@ -54,7 +54,7 @@ def inverse_time(initial: Any) -> Schedule:
     r""":math:`\eta_0 / t`, and :math:`\eta_0` at :math:`t = 0`, where the formula has no value.
 
     Args:
-      initial: :math:`\eta_0`.
+      initial: :math:`\eta_0`, at least 0.
 
     Reference:
       Robbins, Monro, A stochastic approximation method, Ann. Math. Statist. 22, 1951, section 4.
@@ -64,7 +64,7 @@ def inverse_time(initial: Any) -> Schedule:
       >>> [float(gdjax.schedules.inverse_time(1.0)(t)) for t in (0, 1, 2, 4)]
       [1.0, 1.0, 0.5, 0.25]
     """
-    checks.concrete("inverse_time", initial=initial)
+    checks.concrete("inverse_time", low=0, initial=initial)
     return Partial(_inverse_time, initial)
 
 
@@ -76,7 +76,7 @@ def inverse_sqrt(initial: Any) -> Schedule:
     r""":math:`\eta_0 / \sqrt{t + 1}`.
 
     Args:
-      initial: :math:`\eta_0`.
+      initial: :math:`\eta_0`, at least 0.
 
     Reference:
       Zinkevich, Online convex programming and generalized infinitesimal gradient ascent, ICML 2003,
@@ -87,7 +87,7 @@ def inverse_sqrt(initial: Any) -> Schedule:
       >>> [float(gdjax.schedules.inverse_sqrt(1.0)(t)) for t in (0, 3, 15)]
       [1.0, 0.5, 0.25]
     """
-    checks.concrete("inverse_sqrt", initial=initial)
+    checks.concrete("inverse_sqrt", low=0, initial=initial)
     return Partial(_inverse_sqrt, initial)
 
 
@@ -99,7 +99,7 @@ def step_decay(initial: Any, factor: Any, every: Any) -> Schedule:
     r""":math:`\eta_0 \gamma^{\lfloor t / n \rfloor}`, as optax's ``exponential_decay`` with ``staircase``.
 
     Args:
-      initial: :math:`\eta_0`.
+      initial: :math:`\eta_0`, at least 0.
       factor: :math:`\gamma`, positive.
       every: :math:`n`, steps between two falls, at least 1.
 
@@ -108,8 +108,9 @@ def step_decay(initial: Any, factor: Any, every: Any) -> Schedule:
       >>> [float(gdjax.schedules.step_decay(1.0, 0.5, 10)(t)) for t in (0, 9, 10, 25)]
       [1.0, 1.0, 0.5, 0.25]
     """
-    checks.concrete("step_decay", initial=initial)
-    checks.concrete("step_decay", above=0, factor=factor, every=every)
+    checks.concrete("step_decay", low=0, initial=initial)
+    checks.concrete("step_decay", above=0, factor=factor)
+    checks.concrete("step_decay", low=1, every=every)
     return Partial(_step_decay, initial, factor, every)
 
 
@@ -124,20 +125,19 @@ def exponential(initial: Any, factor: Any, steps: Any = 1, *, end: Any = None) -
     r""":math:`\eta_0 \gamma^{t / n}`, as optax's ``exponential_decay``.
 
     Args:
-      initial: :math:`\eta_0`.
+      initial: :math:`\eta_0`, at least 0.
       factor: :math:`\gamma`, positive: the fall (or rise) over ``steps``.
       steps: :math:`n`, positive.
-      end: the value at which the schedule stops to fall (or to rise); None: nowhere.
+      end: the value, at least 0, at which the schedule stops to fall (or to rise); None: nowhere.
 
     Example:
       >>> import gdjax
       >>> [float(gdjax.schedules.exponential(1.0, 0.25, 10)(t)) for t in (0, 5, 10)]
       [1.0, 0.5, 0.25]
     """
-    checks.concrete("exponential", initial=initial)
+    checks.concrete("exponential", low=0, initial=initial)
     checks.concrete("exponential", above=0, factor=factor, steps=steps)
-    if end is not None:
-        checks.concrete("exponential", end=end)
+    checks.optional("exponential", low=0, end=end)
     return Partial(_exponential, initial, factor, steps, end)
 
 
@@ -150,18 +150,18 @@ def polynomial(initial: Any, end: Any, power: Any, steps: Any, *, begin: Any = 0
     r""":math:`\eta_T + (\eta_0 - \eta_T)(1 - t/T)^p`, then :math:`\eta_T`, as ``optax.polynomial_schedule``.
 
     Args:
-      initial: :math:`\eta_0`.
-      end: :math:`\eta_T`.
+      initial: :math:`\eta_0`, at least 0.
+      end: :math:`\eta_T`, at least 0.
       power: :math:`p`, positive.
       steps: :math:`T`, positive.
-      begin: how many steps stay at ``initial`` before.
+      begin: how many steps stay at ``initial`` before, at least 0.
 
     Example:
       >>> import gdjax
       >>> [float(gdjax.schedules.polynomial(1.0, 0.0, 2, 10)(t)) for t in (0, 5, 10, 11)]
       [1.0, 0.25, 0.0, 0.0]
     """
-    checks.concrete("polynomial", initial=initial, end=end, begin=begin)
+    checks.concrete("polynomial", low=0, initial=initial, end=end, begin=begin)
     checks.concrete("polynomial", above=0, power=power, steps=steps)
     return Partial(_polynomial, initial, end, power, steps, begin)
 
@@ -170,17 +170,17 @@ def linear(initial: Any, end: Any, steps: Any, *, begin: Any = 0) -> Schedule:
     """A straight line from ``initial`` to ``end``, then ``end``, as optax's ``linear_schedule``.
 
     Args:
-      initial: the value at the start.
-      end: the value from ``begin + steps`` on.
+      initial: the value at the start, at least 0.
+      end: the value from ``begin + steps`` on, at least 0.
       steps: the length of the line, positive.
-      begin: how many steps stay at ``initial`` before.
+      begin: how many steps stay at ``initial`` before, at least 0.
 
     Example:
       >>> import gdjax
       >>> [float(gdjax.schedules.linear(1.0, 0.0, 10)(t)) for t in (0, 5, 10, 11)]
       [1.0, 0.5, 0.0, 0.0]
     """
-    checks.concrete("linear", initial=initial, end=end, begin=begin)
+    checks.concrete("linear", low=0, initial=initial, end=end, begin=begin)
     checks.concrete("linear", above=0, steps=steps)
     return Partial(_polynomial, initial, end, 1.0, steps, begin)
 
@@ -200,9 +200,9 @@ def cosine(initial: Any, steps: Any, *, end: Any = 0.0, exponent: Any = 1.0) -> 
     .. math:: \eta_T + (\eta_0 - \eta_T) \left[\tfrac12 (1 + \cos(\pi t / T))\right]^p
 
     Args:
-      initial: :math:`\eta_0`.
+      initial: :math:`\eta_0`, at least 0.
       steps: :math:`T`, positive.
-      end: :math:`\eta_T`, a value (optax's ``alpha`` is the fraction ``end / initial``).
+      end: :math:`\eta_T`, a value of at least 0 (optax's ``alpha`` is the fraction ``end / initial``).
       exponent: :math:`p`, positive.
 
     Reference:
@@ -213,6 +213,6 @@ def cosine(initial: Any, steps: Any, *, end: Any = 0.0, exponent: Any = 1.0) -> 
       >>> [round(float(gdjax.schedules.cosine(1.0, 30)(t)), 4) for t in (0, 10, 30, 31)]
       [1.0, 0.75, 0.0, 0.0]
     """
-    checks.concrete("cosine", initial=initial, end=end)
+    checks.concrete("cosine", low=0, initial=initial, end=end)
     checks.concrete("cosine", above=0, steps=steps, exponent=exponent)
     return Partial(_cosine, initial, steps, end, exponent)
