@@ -147,7 +147,7 @@ def number(owner: str, name: str, value: Any, within: Range, wanted: str = "a nu
     number = float(numbers)
     if not within.holds(np.float64(number)):
         words = within.words(math.isfinite(number))
-        raise ValueError(f"{owner}: {name} must be {words}, got {value}")
+        raise ValueError(f"{owner}: {name} must be {words}, got {value!s}")
 
 
 def concrete(owner: str, **values: Any) -> None:
@@ -186,7 +186,7 @@ def weights(owner: str, infinite: bool = False, **values: Any) -> None:
     """Raises where numbers, arrays or trees of them are not real, or where they are known and negative."""
     within = Range(low=0, infinite=infinite)
     for name, tree in values.items():
-        for path, leaf in tree_leaves_with_path(tree, is_leaf=lambda node: node is None):
+        for path, leaf in tree_leaves_with_path(tree, is_leaf=lambda node: node is None or callable(node)):
             where = f" at {keystr(path)}" if path else ""
             if not real(leaf, truths=True) or isinstance(leaf, bool):
                 wanted = "a number, an array or a tree of them"

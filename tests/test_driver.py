@@ -245,7 +245,7 @@ def test_errors_at_the_door_have_names(change, error, message):
 
 
 def test_stride_of_zero_is_refused():
-    with pytest.raises(ValueError, match="stride must be at least 1"):
+    with pytest.raises(ValueError, match="stride must be an integer of at least 1"):
         gdjax.every(0, lambda step: step.value)
 
 

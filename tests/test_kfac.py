@@ -341,7 +341,7 @@ def test_errors_at_the_door():
     flat = gdjax.least_squares(lambda w: (X.astype(np.float32) @ w).ravel())
     with pytest.raises(TypeError, match=r"leading axis .* params meets 12 rows .* \[\(36,\)\]"):
         gdjax.minimize(flat, jnp.ones((3, 3)), gdjax.kfac())
-    with pytest.raises(ValueError, match="interval must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="interval must be an integer of at least 1, got 0"):
         gdjax.kfac(interval=0)
     with pytest.raises(ValueError, match="damping must be at least 0"):
         gdjax.kfac(damping=-1.0)

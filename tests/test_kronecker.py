@@ -109,7 +109,7 @@ def test_numbers_may_be_tracers(method):
 
 
 def test_an_interval_below_one_is_refused():
-    with pytest.raises(ValueError, match="interval must be at least 1"):
+    with pytest.raises(ValueError, match="interval must be an integer of at least 1"):
         gdjax.soap(interval=0)
 
 

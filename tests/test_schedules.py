@@ -184,5 +184,5 @@ def test_bad_arguments_are_named_at_the_door():
             call()
     with pytest.raises(TypeError, match="warmup: schedule must be a function"):
         schedules.warmup(0.1, 10)
-    with pytest.raises(TypeError, match="linear: initial must be a number, got str '0.1'"):
+    with pytest.raises(TypeError, match=r"linear: initial must be a number, got str '0\.1'"):
         schedules.linear("0.1", 0, 10)
