@@ -100,6 +100,7 @@ def uncalled(function: Any) -> bool:
 
 
 def signature(given: Any) -> str:
+    """The arguments of a function as they are written, or nothing where it does not tell."""
     try:
         return str(inspect.signature(given, follow_wrapped=False))
     except (TypeError, ValueError):

@@ -132,6 +132,15 @@ def require(owner: str, **arguments: Any) -> None:
 
 
 def number(owner: str, name: str, value: Any, within: Range, wanted: str = "a number") -> None:
+    """Raises where a value is no number, or is known and out of range; see `concrete`.
+
+    Args:
+      owner: the function that was called.
+      name: the argument.
+      value: what was given for it.
+      within: its range.
+      wanted: what was asked for, in words.
+    """
     if hasattr(value, "__jax_array__") and not isinstance(value, jax.Array):
         value = value.__jax_array__()
     if not real(value):

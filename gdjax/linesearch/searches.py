@@ -84,6 +84,11 @@ def chosen(owner: str, search: Any, default: Callable[[], Search]) -> Search:
 
     Raises:
       TypeError: if what was given is no search.
+
+    Example:
+      >>> from gdjax.linesearch import backtracking, chosen
+      >>> type(chosen("bfgs", None, backtracking)).__name__
+      'Search'
     """
     if search is not None and not isinstance(search, Search):
         raise TypeError(
