@@ -239,12 +239,12 @@ def test_constraints_that_return_no_numbers_are_refused(constraint, error, words
 
 
 def test_methods_for_constraints_do_not_nest():
-    inner = gdjax.augmented_lagrangian(equality=sphere)
+    inner, x = gdjax.augmented_lagrangian(equality=sphere), jnp.asarray(HS71_START)
     with pytest.raises(ValueError, match="quadratic_penalty: inner is a method for constraints itself"):
-        gdjax.quadratic_penalty(inner, inequality=product)
+        gdjax.quadratic_penalty(inner, inequality=product).init(x)
     chained = gdjax.log_barrier(optax.chain(optax.identity(), inner), inequality=product)
     with pytest.raises(ValueError, match="log_barrier: inner is a method for constraints itself"):
-        chained.init(jnp.asarray(HS71_START))
+        chained.init(x)
 
 
 def test_kkt_reports_each_residual_alone(x64):

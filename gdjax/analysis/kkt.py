@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gdjax.constraints import Multipliers
-from gdjax.constraints.merit import constraint_values
+from gdjax.constraints import Multipliers, doors
 from gdjax.types import Params
 
 __all__ = ["KKT", "kkt"]
@@ -54,13 +53,12 @@ class _Side(NamedTuple):
 def _side(name: str, function: Any, x: jax.Array, unravel: Callable) -> _Side:
     if function is None:
         return _Side(np.zeros(0), np.zeros((0, x.size)), lambda vector: None)
-    if not callable(function):
-        raise TypeError(f"kkt: {name} must be a function of params, got {type(function).__name__}")
+    doors.functions("kkt", **{name: function})
 
     def vector(flat):
         return ravel_pytree(function(unravel(flat)))[0]
 
-    back = ravel_pytree(constraint_values("kkt", name, function, unravel(x)))[1]
+    back = ravel_pytree(doors.values("kkt", name, function, unravel(x)))[1]
     return _Side(np.asarray(vector(x), float), np.asarray(jax.jacobian(vector)(x), float), back)
 
 

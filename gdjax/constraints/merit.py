@@ -9,53 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import keystr, tree_leaves_with_path
 
 from gdjax.types import Answer, Method, Params, Scalar
 
-__all__ = ["Constraints", "Merit", "MeritState", "Multipliers", "Point", "constraint_values"]
-
-_FORMS = {"equality": ("x - 1", "x == 1", "= 0"), "inequality": ("x - 1", "x <= 1", "<= 0")}
-"""How a constraint is written: what is returned, for which relation, and what is asked of it."""
-
-
-def constraint_values(owner: str, name: str, function: Callable[[Params], Any], params: Params) -> Any:
-    """What a constraint returns at params, or an error that says what is wrong with it.
-
-    Args:
-      owner: who asks, for the error.
-      name: ``"equality"`` or ``"inequality"``.
-      function: the constraint.
-      params: the point.
-
-    Raises:
-      TypeError: if there are no values, or one is not of real floating type: a comparison, a count, a word.
-      ValueError: if all are empty arrays.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> constraint_values("here", "inequality", lambda x: x - 1, jnp.ones(2)).tolist()
-      [0.0, 0.0]
-    """
-    values, (form, relation, asked) = function(params), _FORMS[name]
-    wanted = f"return numbers of which {name} asks {asked}, such as {form} for {relation}"
-    leaves = tree_leaves_with_path(values)
-    if not leaves:
-        found = "None" if values is None else f"a {type(values).__name__} without arrays"
-        raise TypeError(f"{owner}: {name} returned {found} (a missing `return`?); {wanted}")
-    for path, leaf in leaves:
-        where = f"{name}(params){keystr(path)}"
-        try:
-            dtype = jnp.asarray(leaf).dtype
-        except (TypeError, ValueError):
-            raise TypeError(f"{owner}: {where} is a {type(leaf).__name__}; {wanted}") from None
-        if jnp.issubdtype(dtype, bool):
-            raise TypeError(f"{owner}: {where} is {dtype}, as comparisons are, without a slope; {wanted}")
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"{owner}: {where} is {dtype}, not a real floating number; {wanted}")
-    if all(jnp.size(leaf) == 0 for _, leaf in leaves):
-        raise ValueError(f"{owner}: {name} returned no numbers, shape {jnp.shape(leaves[0][1])}; {wanted}")
-    return values
+__all__ = ["Constraints", "Merit", "MeritState", "Multipliers", "Point"]
 
 
 class Multipliers(NamedTuple):
@@ -89,6 +46,7 @@ class MeritState(NamedTuple):
       constraints: their values at the answer.
       tolerance: how low the gradient of the merit function has to be for the round to end.
       violation: of the answer of the round before.
+      slope: the norm of the objective's gradient at the answer.
       lowest: a value of the objective that no feasible point should have.
       count: updates in this round; -1 before the first of all.
       best: the lowest residual at the end of a round.
@@ -104,6 +62,7 @@ class MeritState(NamedTuple):
     constraints: Point
     tolerance: Scalar
     violation: Scalar
+    slope: Scalar
     lowest: Scalar
     count: Scalar
     best: Scalar

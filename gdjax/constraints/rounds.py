@@ -14,7 +14,7 @@ with violations at their price in the value, and complementarity last.
 """
 
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax import checks, trees
-from gdjax.constraints.merit import Constraints, Merit, MeritState, Point, constraint_values
+from gdjax.constraints.doors import functions, not_nested, transformation_inside, values
+from gdjax.constraints.merit import Constraints, Merit, MeritState, Point
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
 __all__ = ["around"]
@@ -52,31 +53,15 @@ def _violation(c: Point) -> Scalar:
     return jnp.maximum(_largest(c.equality), jnp.max(c.inequality, initial=0))
 
 
-def _is_merit_state(node: Any) -> bool:
-    return isinstance(node, MeritState)
-
-
-def _refuse(owner: str) -> NoReturn:
-    raise ValueError(
-        f"{owner}: inner is a method for constraints itself, and two would move their penalties against each other; "
-        f"give all constraints to one, such as augmented_lagrangian(equality=..., inequality=...)"
-    )
-
-
-def _check_constraints(owner: str, constraints: Constraints, params: Params) -> None:
-    for name, function in zip(constraints._fields, constraints, strict=True):
-        if function is not None:
-            jax.eval_shape(partial(constraint_values, owner, name, function), params)
-
-
 def _init(parts, params):
     merit, inner, constraints, penalty = parts
-    _check_constraints(merit.owner, constraints, params)
+    for name, function in constraints._asdict().items():
+        if function is not None:
+            jax.eval_shape(partial(values, merit.owner, name, function), params)
     shapes = jax.eval_shape(constraints.__call__, params)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     state = trees.strong(inner.init(params))
-    if any(map(_is_merit_state, jax.tree.leaves(state, is_leaf=_is_merit_state))):  # in a chain, in a wrapper
-        _refuse(merit.owner)
+    not_nested(merit.owner, state)
     own = trees.own_answer(state, params)
     wide = jnp.promote_types(zeros.equality.dtype, float)
     unknown, none = jnp.asarray(jnp.inf, wide), jnp.int32(0)
@@ -89,6 +74,7 @@ def _init(parts, params):
         constraints=zeros,
         tolerance=unknown,
         violation=unknown,
+        slope=jnp.ones_like(unknown),
         lowest=-unknown,
         count=jnp.int32(-1),
         best=unknown,
@@ -175,7 +161,9 @@ def _next_round(merit, state, seen: _Round, weights, violation, residual, eps):
     shift, penalty = merit.renew(weights, state.shift, state.penalty, enough)
     # The multipliers of a merit function that falls without limit mean nothing.
     shift = trees.choose(runaway | seen.still, state.shift, shift)
-    penalty = jnp.where(runaway, 10 * state.penalty, jnp.where(seen.still, state.penalty, penalty))
+    # Walls may hold a point whatever the penalty: a larger one tells whether the objective or the violation does.
+    kept = seen.still & (violation <= eps**0.25)
+    penalty = jnp.where(runaway, 10 * state.penalty, jnp.where(kept, state.penalty, penalty))
     penalty = jnp.minimum(penalty, eps**-0.75)
     finite = trees.all_finite(shift)
     better = residual < 0.9 * state.best
@@ -203,11 +191,12 @@ def _update(
     c, pull = jax.vjp(constraints.__call__, params)
     eps = float(jnp.finfo(c.equality.dtype).eps)
     first = state.count < 0
-    size = jnp.maximum(1, trees.norm(updates)).astype(f.dtype)
+    seen = trees.norm(updates).astype(f.dtype)
+    seen = jnp.where(jnp.isfinite(seen), seen, state.slope)
     penalty = merit.start(state.penalty, f.astype(c.equality.dtype), c)
     state = state._replace(
         penalty=jnp.where(first & jnp.isfinite(penalty), penalty, state.penalty),
-        tolerance=jnp.where(first, _TIGHTER * size, state.tolerance),
+        tolerance=jnp.where(first, _TIGHTER * jnp.maximum(1, seen), state.tolerance),
         lowest=jnp.where(first, -jnp.maximum(1, jnp.abs(f)) / eps, state.lowest),
     )
 
@@ -234,18 +223,28 @@ def _update(
     )
     residual = jnp.maximum(judged.stationarity.astype(f.dtype), jnp.maximum(price * violation, both))
 
-    floor = jnp.maximum(state.tolerance, 10 * eps * size)
+    # The objective's slope where the answer is: that of a rejected trial may be infinite, at a root or a logarithm.
+    slope, pull_back = jnp.where(keep, seen, state.slope), trees.norm(slopes).astype(f.dtype)
+    # A sum is no more exact than its terms.
+    terms = jnp.maximum(jnp.maximum(1, slope), jnp.where(keep & jnp.isfinite(pull_back), pull_back, 0))
+    floor = jnp.maximum(state.tolerance, 10 * eps * terms)
     over = judged.status != Status.RUNNING
     # The penalty is too small to hold the objective: what is below all reason is beyond the constraints.
     runaway = (violation > _FEASIBLE) & ((f < state.lowest) | (judged.status == Status.UNBOUNDED))
     runaway = runaway & (state.count >= _RETURN)
+    # So it is where the way down ends in a slope without end, a root's or a logarithm's, beyond the constraints.
+    sheer = jnp.isfinite(total) & ~trees.all_finite(grad) | (total == -jnp.inf)
+    runaway |= sheer & (violation > _FEASIBLE)
     # New multipliers deserve a step before they change again.
     settled = ((judged.stationarity <= floor) & (state.count > 0)) | over | runaway
     ended = settled | (state.count >= _LONGEST_ROUND)
-    # Large multipliers that the constraints' slopes cancel: no direction lowers the violation.
-    hopeless = settled & (trees.norm(slopes) <= _CANCELLED * trees.norm(weights))
-    new = state._replace(inner=judged.state, constraints=c, multipliers=multipliers, count=state.count + 1)
-    new = new._replace(count=jnp.maximum(new.count, 1))
+    # Large multipliers that the constraints' slopes cancel: no direction lowers the violation. Where walls of the
+    # inner method hold they need not cancel, but beside them the objective counts for nothing at a stationary point.
+    still = (judged.stationarity <= floor) | (judged.status == Status.NOISE_FLOOR)
+    aside = jnp.where(still, jnp.minimum(slope, pull_back), pull_back)
+    hopeless = settled & (aside <= _CANCELLED * trees.norm(weights))
+    count = jnp.maximum(state.count + 1, 1)
+    new = state._replace(inner=judged.state, constraints=c, multipliers=multipliers, slope=slope, count=count)
     measure = jnp.maximum(violation, both)
     stuck = (judged.status == Status.NOISE_FLOOR) | (judged.status == Status.STALLED)
     seen = _Round(ended, over & (state.count == 0), stuck, runaway, hopeless)
@@ -301,23 +300,7 @@ def around(
       inequality: ``params -> g``, likewise.
       penalty: the first penalty parameter.
     """
-    owner, given = merit.owner, {"equality": equality, "inequality": inequality}
-    if not isinstance(inner, optax.GradientTransformation) and not hasattr(inner, "gradient_transformation"):
-        raise TypeError(
-            f"{owner}: inner must be a transformation such as gdjax.trust_region(), got "
-            f"{getattr(inner, '__name__', type(inner).__name__)}; constraints go by name: "
-            f"{owner}(inequality=lambda x: x - 1)"
-        )
-    method: Any = checks.transformation(inner)
-    if isinstance(method, _Around):
-        _refuse(owner)
-    for name, function in given.items():
-        if function is not None and (not callable(function) or isinstance(function, type)):
-            raise TypeError(
-                f"{owner}: {name} must be a function of params that returns numbers, got {type(function).__name__}"
-            )
-    if equality is None and inequality is None:
-        needs = "inequality" if merit.interior else "equality or inequality"
-        raise ValueError(f"{owner} needs {needs}, a function of params")
+    method: Any = transformation_inside(merit.owner, inner)
+    functions(merit.owner, merit.interior, equality=equality, inequality=inequality)
     parts = (*trees.callables_as_trees((merit, method, Constraints(equality, inequality))), penalty)
     return _Around(Partial(_init, parts), Partial(_update, parts))

@@ -28,6 +28,7 @@ __all__ = [
     "cauchy_point",
     "compact",
     "forget",
+    "landed",
     "learn",
     "no_pairs",
     "projected",
@@ -209,6 +210,19 @@ def toward(pairs: Pairs, x, grad, lower, upper, fallback: Scalar) -> jax.Array:
     share = jnp.clip(room(corner, step, lower, upper), 0, 1)
     cut = jnp.clip(corner + share * step, lower, upper) - x
     return jnp.where(jnp.sum(grad * onto) < 0, onto, cut)
+
+
+def landed(x: jax.Array, move: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+    r""":math:`P(x + p)`, on a wall where the move ends there but for rounding.
+
+    A hair beside it, a root or a logarithm is steep beyond all measure.
+    """
+    target, hair = (
+        jnp.clip(x + move, lower, upper),
+        2 * jnp.finfo(x.dtype).eps * jnp.maximum(jnp.abs(x), jnp.abs(move)),
+    )
+    target = jnp.where((move < 0) & (target - lower <= hair), lower, target)
+    return jnp.where((move > 0) & (upper - target <= hair), upper, target)
 
 
 def stay_inside(x: jax.Array, target: jax.Array, lower: Any, upper: Any) -> jax.Array:

@@ -162,7 +162,7 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     forgotten = trial.give_up | (accept & (state.bracket.trials < 0))
     p, bracket, pairs = _aim(search, state, box, trial, here, fhere, grad, forgotten)
 
-    target = jnp.clip(here + bracket.step.astype(here.dtype) * p, box.lower, box.upper)
+    target = boxes.landed(here, bracket.step.astype(here.dtype) * p, box.lower, box.upper)
     target = jnp.where(jnp.isfinite(residual) & jnp.all(jnp.isfinite(target)), target, here)
     stuck = jnp.all(target == here)
     renewed = trial.fresh & ((f != state.answer.value) | jnp.any(given != state.grad))
