@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial, register_dataclass
 
-from gdjax import arguments, checks
+from gdjax import arguments, checks, rows
 from gdjax.shuffling import shuffled
 from gdjax.trees import callables_as_trees
 from gdjax.types import Params, Scalar, ValueFn
@@ -147,31 +147,17 @@ def _loss_value(loss, batch, params):
     return loss(params, batch)
 
 
-def _rows(data, index):
-    return jax.tree.map(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), data)
-
-
-def _length(data: Any, owner: str = "finite_sum") -> int:
-    leaves = jax.tree.leaves(data)
-    lengths = {jnp.shape(leaf)[:1] for leaf in leaves}
-    if not leaves or lengths == {()}:
-        raise ValueError(f"{owner}: data needs arrays with a leading axis of examples")
-    if len(lengths) > 1:
-        shapes = [jnp.shape(leaf) for leaf in leaves]
-        raise ValueError(f"{owner}: data arrays differ in their leading axis: {shapes}")
-    return lengths.pop()[0]
-
-
 def _sample_epoch(data, batch_size, key, count):
-    n = _length(data)
+    n = rows.count(data, "finite_sum")
     epoch, position = jnp.divmod(count, n // batch_size)
     positions = position * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-    return _rows(data, shuffled(key, positions, n, epoch))
+    return rows.take(data, shuffled(key, positions, n, epoch))
 
 
 def _sample_replace(data, batch_size, key, count):
-    index = jax.random.randint(jax.random.fold_in(key, count), (batch_size,), 0, _length(data))
-    return _rows(data, index)
+    n = rows.count(data, "finite_sum")
+    index = jax.random.randint(jax.random.fold_in(key, count), (batch_size,), 0, n)
+    return rows.take(data, index)
 
 
 class _Sampler(NamedTuple):
@@ -191,15 +177,16 @@ def _data_at(at, data, batch):
 
 def _over_data(owner, at, data, batch_size, replacement) -> Objective:
     """The objective that is ``at(batch)`` on each mini-batch of ``data``."""
-    data = jax.tree.map(jnp.asarray, data)
-    n = _length(data, owner)
+    data = rows.as_data(data)
+    n = rows.count(data, owner)
     if batch_size is None:
         return Objective(Partial(_data_at, at, data))
     checks.integer(owner, batch_size=batch_size)
     if not 1 <= batch_size <= n:
         raise ValueError(f"{owner}: batch_size is {batch_size}, but there are {n} examples")
     draw = _Sampler(_sample_replace if replacement else _sample_epoch, int(batch_size))
-    return Objective(at, Partial(draw, data), at(data))
+    data = rows.prepared(data, int(batch_size), replacement, owner)
+    return Objective(at, Partial(draw, data), at(rows.everything(data)))
 
 
 def finite_sum(
@@ -217,7 +204,9 @@ def finite_sum(
 
     Args:
       loss: ``(params, batch) -> scalar``, the mean over the batch (plus any regularization).
-      data: a pytree of arrays whose leading axis counts the examples.
+      data: a pytree of arrays whose leading axis counts the examples, and of sparse matrices whose rows do: JAX's
+        BCOO and BCSR (`jax.experimental.sparse`), and SciPy's, which become BCOO. A batch of a sparse matrix is
+        one of the same kind with room for the entries of the ``batch_size`` fullest rows.
       batch_size: examples a step; None takes all of them at every step.
       replacement: draw examples independently and uniformly instead of by epochs.
 
@@ -226,6 +215,7 @@ def finite_sum(
 
     Raises:
       ValueError: if the arrays disagree in length or ``batch_size`` is not between 1 and it.
+      TypeError: for batches of a sparse matrix that is neither BCOO nor BCSR.
 
     Example:
       >>> import gdjax, jax, jax.numpy as jnp

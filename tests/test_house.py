@@ -19,7 +19,7 @@ PACKAGE = ROOT / "gdjax"
 LAYERS = [
     {"types"},
     {"arguments", "control_flow"},
-    {"checks", "files", "jaxprs", "shuffling", "trees"},
+    {"checks", "files", "jaxprs", "rows", "shuffling", "trees"},
     {
         "acceleration",
         "damping",
