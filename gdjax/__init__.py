@@ -143,9 +143,29 @@ _LAZY = {name: home for home, names in _HOMES.items() for name in names} | {
 }
 
 
+_ELSEWHERE = {
+    "sgd": "gradient_descent",
+    "gd": "gradient_descent",
+    "lm": "levenberg_marquardt",
+    "leastsq": "least_squares",
+    "cg": "nonlinear_cg",
+    "newtonkrylov": "newton_cg",
+    "fista": "proximal_gradient",
+    "ista": "proximal_gradient",
+    "projectedgradient": "projected",
+    "trustexact": "trust_region",
+    "slsqp": "augmented_lagrangian",
+    "trustconstr": "augmented_lagrangian",
+    **{name.replace("_", ""): name for name in _LAZY},
+}
+"""Names that other libraries have for methods, and ours."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
-        raise AttributeError(f"module 'gdjax' has no attribute {name!r}")
+        meant = _ELSEWHERE.get(name.lower().replace("-", "").replace("_", ""))
+        way = f"; here it is gdjax.{meant}" if meant else ""
+        raise AttributeError(f"module 'gdjax' has no attribute {name!r}{way}")
     import importlib
 
     module = importlib.import_module(f"gdjax.{_LAZY[name]}")

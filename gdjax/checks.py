@@ -11,7 +11,7 @@ import optax
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from gdjax.arguments import Range, accepts, holds_one, known, named, real, signature, uncalled
-from gdjax.types import Params
+from gdjax.types import Operator, Params
 
 __all__ = [
     "concrete",
@@ -20,6 +20,7 @@ __all__ = [
     "integer",
     "number",
     "objective",
+    "operator",
     "optional",
     "random_key",
     "rate",
@@ -239,6 +240,16 @@ def function(owner: str, arguments: str, hint: str, optional: bool = False, **va
             raise TypeError(
                 f"{owner}: {name} must be a function of ({arguments}), got {named(value)}; {hint}"
             )
+
+
+def operator(given: Any) -> Operator:
+    """Returns what a curvature returned if it is an `Operator`, or says what it is instead."""
+    if not isinstance(given, Operator):
+        raise TypeError(
+            f"a curvature must return a gdjax.types.Operator, a matrix by its products, got {named(given)}; "
+            "Operator(lambda v: matrix @ v, lambda: matrix) makes one, gdjax.derivatives.hessian is one"
+        )
+    return given
 
 
 def _way_to_an_optimizer(given: Any) -> str:

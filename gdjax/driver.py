@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import arguments, checks, control_flow, fixed, implicit, recording, scalars, trees
+from gdjax import checks, control_flow, fixed, implicit, recording, scalars, trees
 from gdjax.evaluation import Evaluator
 from gdjax.fixed import Position
 from gdjax.objectives import Objective
-from gdjax.stopping import StopCriterion, residual_below
+from gdjax.stopping import StopCriterion, as_criterion, residual_below
 from gdjax.types import Answer, Params, Result, Scalar, Status, Step
 
 __all__ = ["Run", "RunState"]
@@ -85,18 +85,13 @@ class Run:
     ):
         if not isinstance(objective, Objective):
             checks.objective(objective, params)
-        if stop is not None and not isinstance(stop, StopCriterion):
-            raise TypeError(
-                "minimize: stop must be a StopCriterion such as gdjax.stopping.residual_below(1e-6), called, or "
-                f"None, got {arguments.named(stop)}"
-            )
         checks.integer("minimize", 0, max_steps=max_steps)
         if isinstance(objective, Objective) and objective.sample is not None and key is None:
             raise ValueError("the objective draws mini-batches: pass key=jax.random.key(0)")
         self.objective = trees.callables_as_trees(objective)
         self.params = checks.float_params(params, "minimize")
         self.optimizer = trees.callables_as_trees(checks.transformation(optimizer))
-        self.stop = trees.callables_as_trees(stop)
+        self.stop = trees.callables_as_trees(as_criterion(stop))
         self.key = checks.random_key(key)
         self.max_steps = int(max_steps)
         self.record = recording.as_recorder(record)

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import optax
 
+from gdjax import checks
+from gdjax.arguments import named
 from gdjax.objectives import Composite
 from gdjax.types import Params, Transformation, ValueFn
 
@@ -83,7 +85,12 @@ def partition(
       >>> run.params["w"].tolist()
       [3.0, 3.0]
     """
-    return _completing(optax.partition(transforms, labels))
+    if not isinstance(transforms, Mapping):
+        raise TypeError(
+            f"partition: transforms must be a dictionary from labels to transformations, got {named(transforms)}"
+        )
+    methods = {label: checks.transformation(transform) for label, transform in transforms.items()}
+    return _completing(optax.partition(methods, labels))
 
 
 def masked(inner: optax.GradientTransformation, mask: Params | Callable[[Params], Params]) -> Transformation:
@@ -102,4 +109,4 @@ def masked(inner: optax.GradientTransformation, mask: Params | Callable[[Params]
       >>> run.params["w"].tolist()
       [3.0, 3.0]
     """
-    return _completing(optax.masked(inner, mask))
+    return _completing(optax.masked(checks.transformation(inner), mask))

@@ -42,7 +42,7 @@ def as_recorder(record: Any) -> Recorder | None:
     """A `Recorder` for every step out of a bare function."""
     if record is None or isinstance(record, Recorder):
         return record
-    if not callable(record):
+    if not callable(record) or not arguments.accepts(record, 1):
         raise TypeError(f"minimize: record must be a function of a Step, got {arguments.named(record)}")
     return every(1, record)
 

@@ -19,6 +19,7 @@ __all__ = [
     "StopCriterion",
     "all_of",
     "any_of",
+    "as_criterion",
     "diverged",
     "patience",
     "residual_below",
@@ -248,6 +249,26 @@ def all_of(*criteria: StopCriterion) -> StopCriterion:
       'CONVERGED'
     """
     return _combine("all_of", criteria, _all_update)
+
+
+def as_criterion(stop: Any) -> StopCriterion | None:
+    """Returns ``stop`` if it is a criterion or None, or says what it is instead.
+
+    Example:
+      >>> import gdjax
+      >>> gdjax.stopping.as_criterion(None)
+    """
+    if stop is None or isinstance(stop, StopCriterion):
+        return stop
+    way = ""
+    if isinstance(stop, list | tuple):
+        way = "; several go together: gdjax.stopping.any_of(a, b)"
+    if isinstance(stop, int):
+        way = "; the number of steps is max_steps=..."
+    raise TypeError(
+        "minimize: stop must be a StopCriterion such as gdjax.stopping.residual_below(1e-6), called, or None, "
+        f"got {arguments.named(stop)}{way}"
+    )
 
 
 def _combine(name, criteria, update):

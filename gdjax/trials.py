@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdjax import checks
 from gdjax.linalg.subproblems import Move, norm
 from gdjax.trees import flat
 from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
@@ -244,7 +245,7 @@ def join(base: Base, answer: Answer) -> Base:
 def operator_at(curvature: Curvature, value_fn: ValueFn, params: Params) -> Operator:
     """The curvature at ``params`` as an operator on flat vectors."""
     x, back = flat(params)
-    operator = curvature(value_fn, params)
+    operator = checks.operator(curvature(value_fn, params))
 
     def product(v):
         return flat(operator.product(back(v)))[0]

@@ -111,6 +111,9 @@ def explain(status: Any) -> str:
       >>> gdjax.explain(gdjax.Status.CONVERGED)
       'converged: the residual fell below its tolerance'
     """
+    if not isinstance(status, int) and not hasattr(status, "__index__"):
+        kind = f"{type(status).__name__} {status!r}" if isinstance(status, str) else type(status).__name__
+        raise TypeError(f"explain takes a status, such as result.status, got {kind}")
     if getattr(status, "shape", ()) != ():
         raise ValueError(f"explain takes one status, got an array of shape {status.shape}")
     try:

@@ -19,7 +19,13 @@ __all__ = ["line_search"]
 
 def _ask_init(inner, params, x):
     del x
-    return trees.strong(inner.init(params))
+    memory = trees.strong(inner.init(params))
+    if trees.own_answer(memory, params) is not None:
+        raise ValueError(
+            "line_search: the direction judges trial points itself, and two judges disagree; a method that searches "
+            "takes the search as an argument: gdjax.bfgs(search), gdjax.newton(search)"
+        )
+    return memory
 
 
 def _ask(inner, memory, move):

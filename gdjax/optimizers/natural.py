@@ -182,7 +182,7 @@ def natural_gradient(
             checks.require("natural_gradient with Levenberg damping", value=value)
             ratio = jnp.where(state.count == 0, 0.5, _ratio(state, x, value))
             level = damping.after(level, ratio)
-        operator = curvature(value_fn, params)
+        operator = checks.operator(curvature(value_fn, params))
         product = _product(operator, unravel)
         kept = momentum * state.direction
         direction = kept - solve(operator, g + product(kept), unravel, level)

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from gdjax import checks, trees
 from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
-from gdjax.projections.numbers import projection as onto_a_set
+from gdjax.projections import numbers
 from gdjax.trees import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 from gdjax.verdicts import ended, fell
@@ -75,7 +75,7 @@ def _projected_update(inner, projection, updates, state, params: Any = None, *, 
     update = optax.with_extra_args_support(inner).update
     moves, after = update(updates, memory, params, value=value, **extra)
     (x, back), (grad, _) = flat(params), flat(updates)
-    target, _ = flat(projection(optax.apply_updates(params, moves)))
+    target, _ = flat(numbers.nearest("projected", projection, optax.apply_updates(params, moves)))
     sound = jnp.all(jnp.isfinite(target))
     target = jnp.where(sound, target, x)
     nearest, _ = flat(projection(back(x - grad)))
@@ -127,7 +127,7 @@ def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transfo
       >>> run.params, gdjax.Status(int(run.status)).name
       (Array([1., 0.], dtype=float32), 'CONVERGED')
     """
-    onto_a_set("projected", projection=projection)
+    numbers.projection("projected", projection=projection)
     inner, projection = trees.callables_as_trees((checks.transformation(optimizer), projection))
     return _Projected(
         Partial(_projected_init, inner, projection), Partial(_projected_update, inner, projection)
@@ -223,7 +223,8 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
     here, slope, best = now(x, base), now(grad, state.grad), now(f, state.answer.value)
     rate, first = _step_length(state, given, judged, x, grad)
     start = state.count == 0  # the first move is onto the set
-    target, _ = flat(projection(back(jnp.where(start, here, here - rate * slope))))
+    point = back(jnp.where(start, here, here - rate * slope))
+    target, _ = flat(numbers.nearest("spectral_projected_gradient", projection, point))
     sound = jnp.all(jnp.isfinite(target))
     target = jnp.where(sound, target, here)
     mapped = _norm(target - here) / jnp.minimum(rate, 1)
@@ -302,7 +303,7 @@ def spectral_projected_gradient(
       >>> [round(float(x), 4) for x in gdjax.minimize(f, jnp.zeros(3), method).params]
       [0.7, 0.3, 0.0]
     """
-    onto_a_set("spectral_projected_gradient", projection=projection)
+    numbers.projection("spectral_projected_gradient", projection=projection)
     checks.optional("spectral_projected_gradient", above=0, first_step=first_step)
     checks.integer("spectral_projected_gradient", 1, memory=memory)
     parts = (*trees.callables_as_trees((projection, first_step)), trees.Count(memory))

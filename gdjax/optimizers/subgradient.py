@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from gdjax import checks, trees
 from gdjax.linalg.vectors import landing
-from gdjax.projections.numbers import projection as onto_a_set
+from gdjax.projections import numbers
 from gdjax.trees import flat
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
@@ -78,7 +78,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
         measure = jnp.sqrt(squares)
     trial = x - rate * grad
     if projection is not None:
-        trial, _ = flat(projection(back(trial)))
+        trial, _ = flat(numbers.nearest("subgradient", projection, back(trial)))
     sound = finite & jnp.all(jnp.isfinite(trial))
     trial = jnp.where(sound, trial, x)
     lower = (state.count == 0) | (finite & (f < state.answer.value))
@@ -115,6 +115,6 @@ def subgradient(
     """
     if not isinstance(learning_rate, Polyak):
         checks.rate("subgradient", learning_rate=learning_rate)
-    onto_a_set("subgradient", True, projection=projection)
+    numbers.projection("subgradient", True, projection=projection)
     parts = trees.callables_as_trees((learning_rate, projection))
     return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))

@@ -14,7 +14,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 from gdjax import arguments, checks
 from gdjax.types import Params, Scalar
 
-__all__ = ["finite", "floating", "oracle", "ordered", "projection", "traced", "within"]
+__all__ = ["finite", "floating", "nearest", "oracle", "ordered", "projection", "traced", "within"]
 
 
 def _range(owner: str, name: str) -> dict[str, Any]:
@@ -167,6 +167,17 @@ def projection(owner: str, optional: bool = False, **values: Any) -> None:
         if getattr(bound.func, "__qualname__", "") == "box" and not (bound.args or bound.keywords):
             raise TypeError(f"{owner}: {name} is a box without bounds, which is all of space; {_BIND}")
         _bound_numbers(bound)
+
+
+def nearest(owner: str, onto: Any, params: Params) -> Params:
+    """``onto(params)``, or an error where that has another structure or other shapes than params have."""
+    point = onto(params)
+    found, wanted = (jax.tree.map(jnp.shape, tree) for tree in (point, params))
+    if jax.tree.structure(found) != jax.tree.structure(wanted) or found != wanted:
+        raise TypeError(
+            f"{owner}: projection must return params as they came, of shapes {wanted}; it returned {found}"
+        )
+    return point
 
 
 def oracle(owner: str, value: Any, away: Any = None) -> None:
