@@ -59,7 +59,7 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
         if not alone:  # the function closes over what a transformation looks through
             return plain(tree)
         if program.jaxpr not in sizes:
-            sizes[program.jaxpr] = jaxprs.working_set(program.jaxpr)
+            sizes[program.jaxpr] = jaxprs.attempt(jaxprs.working_set, program.jaxpr, otherwise=PLENTY)
         return (quick if sizes[program.jaxpr] * times(tree) < PLENTY else plain)(tree)
 
     return call

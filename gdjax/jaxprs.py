@@ -4,20 +4,26 @@
 is first used: the import is a twentieth of JAX's.
 
 JAX may name the parameters of its operations anew from one version to the next. What gdjax knows of them is in this
-room, and says None where it finds something else than it expects: whoever asks then goes without.
+room, and says None where it finds something else than it expects: whoever asks then goes without. Each of these
+expectations has a test by its name in ``tests/test_jax_assumptions.py``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
 __all__ = [
+    "MOVES",
     "Program",
     "Scan",
     "While",
+    "attempt",
+    "called",
+    "contracted",
     "evaluate",
     "inside",
+    "moving",
     "nbytes",
     "opened",
     "scan_parts",
@@ -25,7 +31,26 @@ __all__ = [
     "working_set",
 ]
 
+_T = TypeVar("_T")
+
 _NAMES = ("ClosedJaxpr", "Jaxpr", "Literal", "jaxpr_as_fun")
+
+_CALLS = frozenset({"jit", "pjit", "closed_call"})
+"""Calls that are done in place."""
+
+MOVES = {
+    "add_any": frozenset(),
+    "broadcast_in_dim": frozenset({"shape", "broadcast_dimensions"}),
+    "concatenate": frozenset({"dimension"}),
+    "pad": frozenset({"padding_config"}),
+    "reduce_sum": frozenset({"axes"}),
+    "reshape": frozenset({"new_sizes"}),
+    "rev": frozenset({"dimensions"}),
+    "slice": frozenset({"start_indices", "limit_indices", "strides"}),
+    "squeeze": frozenset({"dimensions"}),
+    "transpose": frozenset({"permutation"}),
+}
+"""Operations that only move elements, or add them up, with the parameters that say how."""
 
 
 def __getattr__(name: str) -> Any:
@@ -134,11 +159,10 @@ def while_parts(eqn: Any) -> While | None:
         or not isinstance(second, int)
     ):
         return None
-    inputs, state = _shaped(eqn.invars), _shaped(eqn.outvars)
+    state, asked, given = _shaped(eqn.outvars), _shaped(cond.jaxpr.invars), _shaped(body.jaxpr.invars)
     expected = (
-        inputs == [*_shaped(cond.jaxpr.invars)[:first], *_shaped(body.jaxpr.invars)[:second], *state]
-        and _shaped(cond.jaxpr.invars)[first:] == _shaped(body.jaxpr.invars)[second:] == state
-        and _shaped(body.jaxpr.outvars) == state
+        _shaped(eqn.invars) == [*asked[:first], *given[:second], *state]
+        and asked[first:] == given[second:] == _shaped(body.jaxpr.outvars) == state
     )
     return While(cond, body, first, first + second) if expected else None
 
@@ -169,18 +193,70 @@ def nbytes(aval: Any) -> int:
     return getattr(aval, "size", 0) * getattr(getattr(aval, "dtype", None), "itemsize", 0)
 
 
-def inside(eqn: Any) -> list[Any]:
-    """The programs that an equation calls: the body of a loop, the branches of a condition."""
+def _programs(eqn: Any) -> list[tuple[Any, Sequence[Any]]]:
+    """The programs among an equation's parameters, with the values of their constants."""
     from jax.extend.core import ClosedJaxpr, Jaxpr
 
     found = []
     for value in eqn.params.values():
         for leaf in value if isinstance(value, tuple | list) else (value,):
             if isinstance(leaf, ClosedJaxpr):
-                leaf = leaf.jaxpr
-            if isinstance(leaf, Jaxpr):
-                found.append(leaf)
+                found.append((leaf.jaxpr, leaf.consts))
+            elif isinstance(leaf, Jaxpr):
+                found.append((leaf, ()))
     return found
+
+
+def inside(eqn: Any) -> list[Any]:
+    """The programs that an equation calls: the body of a loop, the branches of a condition."""
+    return [program for program, _ in _programs(eqn)]
+
+
+def called(eqn: Any, names: Sequence[str] | frozenset[str] = _CALLS) -> tuple[Any, Sequence[Any]] | None:
+    """The program that a call does once, in place, and the values of its constants.
+
+    Args:
+      eqn: an equation.
+      names: of the operations that count as such calls.
+
+    Returns:
+      None where the equation is something else, or not made as expected.
+    """
+    programs = _programs(eqn) if eqn.primitive.name in names else []
+    if len(programs) != 1:
+        return None
+    program = programs[0][0]
+    same = _shaped(eqn.invars) == _shaped(program.invars) and _shaped(eqn.outvars) == _shaped(program.outvars)
+    return programs[0] if same else None
+
+
+def contracted(eqn: Any) -> tuple[Any, Any] | None:
+    """The axes over which a ``dot_general`` adds up, of either operand, and those that both count alike.
+
+    Returns:
+      None where the equation is something else, or not made as expected.
+    """
+    numbers = eqn.params.get("dimension_numbers")
+    if eqn.primitive.name != "dot_general" or not isinstance(numbers, tuple):
+        return None
+    pairs = [isinstance(pair, tuple) and [len(pair), len(pair[0])] == [2, len(pair[1])] for pair in numbers]
+    return numbers if pairs == [True, True] else None
+
+
+def moving(eqn: Any) -> bool:
+    """Whether an operation that moves elements, or adds them up, has the parameters that are read, and no others."""
+    read = MOVES.get(eqn.primitive.name)
+    if read is None or not read <= eqn.params.keys():
+        return False
+    return all(value is None for name, value in eqn.params.items() if name not in read)
+
+
+def attempt(read: Callable[..., _T], *arguments: Any, otherwise: _T) -> _T:
+    """What reading a program gives; ``otherwise`` where JAX has written it down in a way that is not expected."""
+    try:
+        return read(*arguments)
+    except (AttributeError, ImportError, IndexError, KeyError, NotImplementedError, TypeError, ValueError):
+        return otherwise
 
 
 def working_set(program: Any) -> int:

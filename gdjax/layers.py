@@ -169,9 +169,9 @@ class _Walk:
 
         for eqn in program.eqns:
             operands = [read(atom) for atom in eqn.invars]
-            if eqn.primitive.name in _CALLS and any(operand.mark for operand in operands):
-                inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-                outs = self.through(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
+            inner = jaxprs.called(eqn, _CALLS)
+            if inner is not None and any(operand.mark for operand in operands):
+                outs = self.through(*inner, operands)
             else:
                 outs = self.step(program, eqn, operands)
             known.update(zip(eqn.outvars, outs, strict=True))
@@ -186,7 +186,7 @@ class _Walk:
         outs = jaxprs.evaluate(alone, [], list(given.values()))
         data, mark = any(operand.data for operand in operands), None
         if len(operands) == 1 and operands[0].mark:
-            axes = _moved(eqn, operands[0].mark.axes)
+            axes = jaxprs.attempt(_moved, eqn, operands[0].mark.axes, otherwise=None)
             if axes is not None:
                 return [_Seen(outs[0], operands[0].mark._replace(axes=axes), data)]
         if eqn.primitive.name == "dot_general":
@@ -200,10 +200,11 @@ class _Walk:
 
     def product(self, eqn: Any, operands: list[_Seen]) -> _Mark | None:
         """Notes a product of activations with a leaf that is a matrix."""
-        contracted, batch = eqn.params["dimension_numbers"]
+        numbers = jaxprs.contracted(eqn)
         leaves = [i for i, operand in enumerate(operands) if operand.mark and operand.mark.kind == _LEAF]
-        if len(leaves) != 1:
+        if len(leaves) != 1 or numbers is None:
             return None
+        contracted, batch = numbers
         side, other = leaves[0], 1 - leaves[0]
         mark: Any = operands[side].mark
         matrix = len(mark.axes) == 2 and set(mark.axes) == {0, 1}

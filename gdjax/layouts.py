@@ -5,20 +5,24 @@ from typing import Any
 import jax
 from jax.custom_batching import custom_vmap
 
+from gdjax import jaxprs
+
 __all__ = ["runs_last"]
 
 LARGEST = 8
 """The most elements for which the runs are laid out innermost."""
 
 
-def _laid_out(array: jax.Array, batches: int) -> jax.Array:
+def _constrained(array: jax.Array) -> jax.Array:
     from jax.experimental.layout import Layout, with_layout_constraint  # not cheap to import
 
+    return with_layout_constraint(array, Layout((*range(1, array.ndim), 0)))
+
+
+def _laid_out(array: jax.Array, batches: int) -> jax.Array:
     @custom_vmap
     def identity(array):
-        if batches != 1:
-            return array
-        return with_layout_constraint(array, Layout((*range(1, array.ndim), 0)))
+        return jaxprs.attempt(_constrained, array, otherwise=array) if batches == 1 else array
 
     @identity.def_vmap
     def _(size, batched, array):

@@ -38,19 +38,30 @@ def evaluate(program: Any, constants: Sequence[Any], arguments: Sequence[Any]) -
       constants: values of its constants.
       arguments: values of its inputs.
     """
-    loops = [i for i, eqn in enumerate(program.eqns) if jaxprs.while_parts(eqn)]
-    if program.effects or len(loops) != 1 or jax.default_backend() != "cpu" or jax.device_count() > 1:
+    cut = None
+    if jax.default_backend() == "cpu" and jax.device_count() == 1:
+        cut = jaxprs.attempt(_cut, program, otherwise=None)
+    if cut is None:
         return jaxprs.evaluate(program, constants, arguments)
+    before, eqn, after = cut
+    values = jaxprs.evaluate(before, constants, arguments)
+    known = dict(zip(before.outvars, values, strict=True))
+    found = _loop(eqn)(*[a.val if isinstance(a, jaxprs.Literal) else known[a] for a in eqn.invars])
+    return jaxprs.evaluate(after, [], [*values, *found])
+
+
+def _cut(program: Any) -> tuple[Any, Any, Any] | None:
+    """The program before its loop, the loop, and the program after it, of all that is then known; None without."""
+    loops = [i for i, eqn in enumerate(program.eqns) if jaxprs.while_parts(eqn)]
+    if program.effects or len(loops) != 1:
+        return None
     before, eqn, after = program.eqns[: loops[0]], program.eqns[loops[0]], program.eqns[loops[0] + 1 :]
     atoms = [atom for later in (eqn, *after) for atom in later.invars] + list(program.outvars)
     used = {atom for atom in atoms if not isinstance(atom, jaxprs.Literal)}
     made = [*program.constvars, *program.invars, *(var for eqn in before for var in eqn.outvars)]
     kept = [var for var in made if var in used]
-    values = jaxprs.evaluate(program.replace(eqns=before, outvars=kept), constants, arguments)
-    known = dict(zip(kept, values, strict=True))
-    found = _loop(eqn)(*[a.val if isinstance(a, jaxprs.Literal) else known[a] for a in eqn.invars])
     rest = program.replace(constvars=[], invars=[*kept, *eqn.outvars], eqns=after)
-    return jaxprs.evaluate(rest, [], [*values, *found])
+    return program.replace(eqns=before, outvars=kept), eqn, rest
 
 
 def lanes_of(nbytes: int, shared: int, runs: int) -> int:

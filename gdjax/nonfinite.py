@@ -26,14 +26,13 @@ _TOTAL = (
 )
 """Operations that are finite for finite operands unless they overflow, and select nothing by value."""
 
-_NESTED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
+_CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call"})
 
 
 def _inside(eqn: Any) -> Any:
     """The program that an equation calls once, if it is such a call."""
-    name = _NESTED.get(eqn.primitive.name)
-    inner: Any = None if name is None else eqn.params.get(name)
-    return inner.jaxpr if isinstance(inner, jaxprs.ClosedJaxpr) else inner
+    found = jaxprs.called(eqn, _CALLS)
+    return None if found is None else found[0]
 
 
 def _carries(eqn: Any, poisoned: list[bool]) -> bool:
@@ -44,7 +43,7 @@ def _carries(eqn: Any, poisoned: list[bool]) -> bool:
     if name == "select_n":
         return all(poisoned[1:])
     if name == "integer_pow":
-        return eqn.params["y"] > 0 and poisoned[0]
+        return eqn.params.get("y", -1) > 0 and poisoned[0]
     return name in _ANY and any(poisoned)
 
 
@@ -80,7 +79,12 @@ def forgotten(step: Callable[[Any, Any], Any], given: Any, state: Any) -> tuple[
       leaf of ``state`` whether to look there: once poisoned by what was given, it stays so.
     """
     program = jax.make_jaxpr(step)(given, state).jaxpr
-    gifts, size = len(jax.tree.leaves(given)), len(program.invars)
+    gifts, size = len(jax.tree.leaves(given)), len(jax.tree.leaves((given, state)))
+    unknown = [True] * gifts, [False] * (size - gifts)
+    return jaxprs.attempt(_forgotten, program, gifts, size, otherwise=unknown)
+
+
+def _forgotten(program: Any, gifts: int, size: int) -> tuple[list[bool], list[bool]]:
 
     def reach(i):
         return _spread(program, [i == j for j in range(size)])
@@ -99,7 +103,7 @@ def forgotten(step: Callable[[Any, Any], Any], given: Any, state: Any) -> tuple[
 def _total(program: Any) -> bool:
     for eqn in program.eqns:
         inner = _inside(eqn)
-        negative = eqn.primitive.name == "integer_pow" and eqn.params["y"] < 0
+        negative = eqn.primitive.name == "integer_pow" and eqn.params.get("y", -1) < 0
         if negative or not (_total(inner) if inner else eqn.primitive.name in _TOTAL):
             return False
     return True
@@ -107,4 +111,4 @@ def _total(program: Any) -> bool:
 
 def only_overflows(function: Callable[..., Any], *arguments: Any) -> bool:
     """Whether finite arguments can only give a non-finite result by overflow: no log, root or quotient."""
-    return _total(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return jaxprs.attempt(_total, jax.make_jaxpr(function)(*arguments).jaxpr, otherwise=False)

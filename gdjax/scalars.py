@@ -8,7 +8,7 @@ contiguous vectors, in which the zeros are never made. Same operations, same ord
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -44,8 +44,6 @@ _EACH = frozenset(
 )
 """Operations done element by element."""
 
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
-
 Elements = np.ndarray
 """An array of `_Element`."""
 
@@ -67,16 +65,17 @@ def _fits(program: Any) -> bool:
     """Whether all of a program can be done on scalars."""
     eqn: Any
     for eqn in program.eqns:
-        name = eqn.primitive.name
+        inner = jaxprs.called(eqn)
         if any(math.prod(var.aval.shape) > LARGEST for var in eqn.outvars):
             return False
-        if name in _CALLS:
-            if not _fits(eqn.params[_CALLS[name]].jaxpr):
+        if inner is not None:
+            if not _fits(inner[0]):
                 return False
-        elif name == "pad":
-            if any(low < 0 or high < 0 or step for low, high, step in eqn.params["padding_config"]):
+        elif eqn.primitive.name in _MOVES:
+            cut = [low < 0 or high < 0 or step for low, high, step in eqn.params.get("padding_config", ())]
+            if any(cut) or not jaxprs.moving(eqn):
                 return False
-        elif name not in _EACH and name not in _MOVES:
+        elif eqn.primitive.name not in _EACH or eqn.params.get("sharding") is not None:
             return False
     return True
 
@@ -163,7 +162,7 @@ def _each(eqn: Any, operands: list[Elements]) -> Elements:
     return _map(scalar, *operands)
 
 
-def _run(program: Any, constants: list[Any], inputs: list[Elements]) -> list[Elements]:
+def _run(program: Any, constants: Sequence[Any], inputs: list[Elements]) -> list[Elements]:
     known = dict(zip(program.constvars, map(_split, constants), strict=True))
     known.update(zip(program.invars, inputs, strict=True))
 
@@ -172,9 +171,9 @@ def _run(program: Any, constants: list[Any], inputs: list[Elements]) -> list[Ele
 
     for eqn in program.eqns:
         name, operands = eqn.primitive.name, [read(atom) for atom in eqn.invars]
-        if name in _CALLS:
-            inner = eqn.params[_CALLS[name]]
-            outputs = _run(inner.jaxpr, inner.consts, operands)
+        inner = jaxprs.called(eqn)
+        if inner is not None:
+            outputs = _run(*inner, operands)
         elif name in _MOVES:
             outputs = [_MOVES[name](eqn.params, *operands)]
         else:
@@ -187,6 +186,17 @@ def _literal(atom: Any) -> Elements:
     if np.ndim(atom.val) == 0 and jnp.issubdtype(atom.aval.dtype, jnp.floating) and atom.val == 0:
         return np.full((), _ZERO, object)
     return _split(jnp.asarray(atom.val, atom.aval.dtype))
+
+
+def _on_scalars(program: Any, constants: list[Any], arguments: list[Any]) -> list[jax.Array] | None:
+    """What a program comes to, on scalars; None where it is not made for them."""
+    if any(np.size(constant) > LARGEST for constant in constants) or not _fits(program):
+        return None
+    found = _run(program, constants, [_split(leaf) for leaf in arguments])
+    avals = [var.aval for var in program.outvars]
+    if [elements.shape for elements in found] != [aval.shape for aval in avals]:
+        return None
+    return [_join(elements, aval) for elements, aval in zip(found, avals, strict=True)]
 
 
 def value_and_grad(function: Callable[[Any], jax.Array]) -> Callable[[Any], tuple[jax.Array, Any]]:
@@ -206,13 +216,10 @@ def value_and_grad(function: Callable[[Any], jax.Array]) -> Callable[[Any], tupl
         if max(sizes) == 1 or sum(sizes) > LARGEST:
             return plain(params)
         program, shape = jax.make_jaxpr(plain, return_shape=True)(params)
-        small = all(np.size(constant) <= LARGEST for constant in program.consts)
-        if not small or not _fits(program.jaxpr):
-            outputs = jaxprs.evaluate(program.jaxpr, program.consts, jax.tree.leaves(params))
-        else:
-            found = _run(program.jaxpr, program.consts, [_split(leaf) for leaf in jax.tree.leaves(params)])
-            avals = [var.aval for var in program.jaxpr.outvars]
-            outputs = [_join(elements, aval) for elements, aval in zip(found, avals, strict=True)]
+        leaves = jax.tree.leaves(params)
+        outputs = jaxprs.attempt(_on_scalars, program.jaxpr, program.consts, leaves, otherwise=None)
+        if outputs is None:
+            outputs = jaxprs.evaluate(program.jaxpr, program.consts, leaves)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return evaluated

@@ -98,10 +98,20 @@ class _Count:
 
 def _operations(eqn: Any) -> float:
     size = sum(math.prod(getattr(var.aval, "shape", ())) for var in eqn.outvars)
-    if eqn.primitive.name == "dot_general":
-        (contracted, _), _ = eqn.params["dimension_numbers"]
-        size *= 2 * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+    product = jaxprs.contracted(eqn)
+    if product is not None:
+        size *= 2 * math.prod(eqn.invars[0].aval.shape[i] for i in product[0][0])
     return size
+
+
+def _counted(program: Jaxpr, inputs: list[Axes], sizes: list[int]) -> tuple[_Count, list[Axes]] | None:
+    """The count of a program and what its outputs depend on; None where it cannot be read."""
+
+    def read():
+        count = _Count(sizes)
+        return count, count.through(program, inputs, 1)
+
+    return jaxprs.attempt(read, otherwise=None)
 
 
 class Plan(NamedTuple):
@@ -118,36 +128,41 @@ class Plan(NamedTuple):
 
 
 def plan(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> Plan:
-    """Decides how to map.
+    """Decides how to map; point by point where the program cannot be read.
 
     Args:
       program: the trial's, for one point.
       owners: for each input of the program the axis that it comes from.
       sizes: how many values each axis has.
     """
-    count = _Count(sizes)
-    count.through(program.jaxpr, _inputs(owners, sizes), 1)
+    found = _counted(program.jaxpr, _inputs(owners, sizes), sizes)
+    if found is None:
+        return Plan(False, list(range(len(sizes))))
+    count, _ = found
     order = sorted(range(len(sizes)), key=lambda i: -count.touched[i])
     return Plan(count.worth, order)
 
 
 def depends(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> list[bool]:
-    """For each output of a program whether it depends on an axis of more than one value."""
-    return [bool(axes) for axes in _Count(sizes).through(program.jaxpr, _inputs(owners, sizes), 1)]
+    """For each output of a program whether it depends on an axis of more than one value, as far as can be read."""
+    found = _counted(program.jaxpr, _inputs(owners, sizes), sizes)
+    return [True] * len(program.jaxpr.outvars) if found is None else [bool(axes) for axes in found[1]]
 
 
 def operations(program: Jaxpr, owners: list[int] | None, sizes: list[int]) -> float:
     """Operations at all points, each counted once where it is shared; of a loop without a known end one step.
+
+    0 where the program cannot be read.
 
     Args:
       program: the trial's, or a part of it.
       owners: for each input the axis that it comes from; None where all depends on all.
       sizes: how many values each axis has.
     """
-    count, every = _Count(sizes), frozenset(range(len(sizes)))
+    every = frozenset(range(len(sizes)))
     inputs = [every] * len(program.invars) if owners is None else _inputs(owners, sizes)
-    count.through(program, inputs, 1)
-    return min(count.nested, count.flat)
+    found = _counted(program, inputs, sizes)
+    return 0.0 if found is None else min(found[0].nested, found[0].flat)
 
 
 _footprints: weakref.WeakKeyDictionary[Jaxpr, dict[Any, int]] = weakref.WeakKeyDictionary()
@@ -156,7 +171,7 @@ _footprints: weakref.WeakKeyDictionary[Jaxpr, dict[Any, int]] = weakref.WeakKeyD
 def footprint(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> int:
     """Bytes of what the largest operation makes at all points, mapped as `plan` decides.
 
-    Counted once for each size, and forgotten with the program.
+    Counted once for each size, and forgotten with the program; 0 where it cannot be read.
 
     Args:
       program: the trial's.
@@ -165,8 +180,8 @@ def footprint(program: ClosedJaxpr, owners: list[int], sizes: list[int]) -> int:
     """
     known, key = _footprints.setdefault(program.jaxpr, {}), tuple(sizes)
     if key not in known:
-        count = _Count(sizes)
-        count.through(program.jaxpr, _inputs(owners, sizes), 1)
+        found = _counted(program.jaxpr, _inputs(owners, sizes), sizes)
+        count = _Count(sizes) if found is None else found[0]
         known[key] = count.largest if count.worth else count.largest_flat
     return known[key]
 
