@@ -255,7 +255,7 @@ def attempt(read: Callable[..., _T], *arguments: Any, otherwise: _T) -> _T:
     """What reading a program gives; ``otherwise`` where JAX has written it down in a way that is not expected."""
     try:
         return read(*arguments)
-    except (AttributeError, ImportError, IndexError, KeyError, NotImplementedError, TypeError, ValueError):
+    except (AttributeError, ImportError, LookupError, TypeError, ValueError):
         return otherwise
 
 
