@@ -10,7 +10,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
+from gdjax import control_flow
 from gdjax.types import Answer, Params, Scalar
+
+_BITS = {32: (jnp.uint32, 0x7F800000), 64: (jnp.uint64, 0x7FF0000000000000)}
+"""Integers that hold a number of so many bits, and where its exponent is."""
 
 __all__ = [
     "Count",
@@ -20,10 +24,13 @@ __all__ = [
     "choose",
     "flat",
     "keep_types",
+    "length",
     "norm",
     "own_answer",
+    "power_of_two",
     "size",
     "strong",
+    "unit",
 ]
 
 
@@ -92,13 +99,55 @@ def flat(tree: Params) -> tuple[jax.Array, Callable]:
     return vector.astype(dtype), lambda v: back(v.astype(vector.dtype))
 
 
+def power_of_two(number: Scalar) -> Scalar:
+    """The power of two below a positive number, so that dividing by it rounds nothing; one where there is none.
+
+    Kept within two of the ends of the range, where the reciprocal is a normal number too.
+    """
+    info = jnp.finfo(number.dtype)
+    integer, mask = _BITS[info.bits]
+    bits = jax.lax.bitcast_convert_type(number, integer) & integer(mask)
+    power = jax.lax.bitcast_convert_type(bits, number.dtype)
+    low, high = 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3)
+    return jnp.where((number > 0) & jnp.isfinite(number), jnp.clip(power, low, high), 1)
+
+
+def unit(vector: jax.Array) -> tuple[Scalar, Scalar]:
+    """A power of two about the mean size of the entries, and whether all of them are finite.
+
+    Squares of the vector over its unit neither overflow nor vanish. A mean is a sum, which a processor takes several
+    times as fast as a maximum; divided by the number of entries before, it does not overflow.
+    """
+    share = 2.0 ** -max(vector.size - 1, 0).bit_length()
+    mean = jnp.sum(jnp.abs(vector) * share)
+    return power_of_two(mean), jnp.isfinite(mean)
+
+
+def length(vector: jax.Array) -> Scalar:
+    """The 2-norm of one vector by its `unit`: where `norm` takes a branch, two sums."""
+    size, _ = unit(vector)
+    return size * jnp.sqrt(jnp.sum(jnp.square(vector / size)))
+
+
 def norm(tree: Params) -> Scalar:
-    """The 2-norm over all leaves, accumulated in float32 at least."""
-    squares = [
-        jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))))
-        for leaf in jax.tree.leaves(tree)
-    ]
-    return jnp.sqrt(sum(squares[1:], squares[0]))
+    """The 2-norm over all leaves, accumulated in float32 at least; squares out of range do no harm."""
+    leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(tree)]
+
+    def root(scale):
+        squares = [jnp.sum(jnp.square(leaf * scale.astype(leaf.dtype))) for leaf in leaves]
+        return jnp.sqrt(sum(squares[1:], squares[0]))
+
+    def scaled():
+        wide = jnp.result_type(*leaves)
+        units = jnp.stack([unit(leaf)[0].astype(wide) for leaf in leaves])
+        largest = jax.lax.stop_gradient(jnp.max(units))
+        return largest.astype(plain.dtype) * root(1 / largest)
+
+    plain = root(jnp.ones((), jnp.float32))
+    info = jnp.finfo(plain.dtype)
+    # Squares up to n eps below what is summed may be lost without loss: the range is left well before its ends.
+    usual = (plain > float(info.tiny) ** 0.4) & (plain < jnp.inf)
+    return control_flow.cond(usual, lambda: plain, scaled)
 
 
 def own_answer(state: Any, params: Params) -> Answer | None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gdjax import checks
 from gdjax.linalg.subproblems import Move, norm
-from gdjax.trees import flat
+from gdjax.trees import flat, unit
 from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
 from gdjax.verdicts import fell
 
@@ -103,7 +103,7 @@ def _gain(base: Base, s, value, grad, predicted):
     rounding = rounding.astype(s.dtype)
     drowned = predicted <= 10 * rounding
     by_value = (f - value).astype(s.dtype)
-    by_slope = -0.5 * jnp.dot(base.grad + grad, s)
+    by_slope = -0.5 * (jnp.dot(base.grad, s) + jnp.dot(grad, s))
     credible = by_value >= -rounding
     return jnp.where(drowned, jnp.where(credible, by_slope, by_value), by_value), drowned
 
@@ -113,7 +113,8 @@ def judge(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Judgement
     origin, _ = flat(base.answer.params)
     fresh = (base.count == 0) | jnp.all(x == origin)
     s, p = x - origin, base.move.step
-    along = jnp.dot(s, p) / jnp.dot(p, p)
+    us, up = unit(s)[0], unit(p)[0]
+    along = jnp.dot(s / us, p / up) / jnp.dot(p / up, p / up) * (us / up)
     along = jnp.where(jnp.isfinite(along), along, 1)  # below one where a transformation behind shortened it
     slope, bend = along * base.move.slope, along * along * base.move.bend
     predicted = -(slope + 0.5 * bend)
@@ -178,7 +179,10 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
     status = jnp.where(still | idle | (base.failures >= limit), Status.STALLED, Status.RUNNING)
     status = jnp.where(noise, Status.NOISE_FLOOR, status)
     status = jnp.where(fell(value, origin.dtype), Status.UNBOUNDED, status)
-    return jnp.where(jnp.isfinite(base.answer.residual), status, Status.NONFINITE).astype(jnp.int8)
+    # A gradient that is infinite into a wall leaves nothing to do: the projected one is zero.
+    residual = base.answer.residual
+    whole = jnp.isfinite(residual) & (jnp.all(jnp.isfinite(base.grad)) | (residual == 0))
+    return jnp.where(whole, status, Status.NONFINITE).astype(jnp.int8)
 
 
 def aim(
@@ -199,11 +203,17 @@ def propose(base: Base, move: Move, x: jax.Array, back: Callable[[jax.Array], Pa
     return base, back(trial - x)
 
 
-def first_radius(given: Any, x: jax.Array, grad: jax.Array, form: Scalar) -> Scalar:
-    r"""As asked for, else the larger of the way to the Cauchy point, |g|^3 / |g^T B g|, and of |x|."""
+def first_radius(given: Any, x: jax.Array, grad: jax.Array, form: Callable[[jax.Array], Scalar]) -> Scalar:
+    r"""As asked for, else the larger of the way to the Cauchy point, |g|^3 / |g^T B g|, and of |x|.
+
+    Args:
+      given: the radius asked for, or None.
+      x: the point.
+      grad: the gradient there.
+      form: ``v -> v^T B v``; seen at a vector of length one, so that no square overflows.
+    """
     size = norm(grad)
-    unit = jnp.where(size > 0, size, 1)
-    point = size / (jnp.abs(form) / unit / unit)
+    point = size / jnp.abs(form(grad / jnp.where(size > 0, size, 1)))
     far = jnp.where(jnp.isfinite(point) & (point > 0), point, 1)
     automatic = jnp.maximum(far, norm(x))
     return automatic if given is None else jnp.asarray(given, x.dtype)

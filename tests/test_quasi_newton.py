@@ -169,13 +169,15 @@ def test_quadratics_end_within_n_steps_of_an_exact_search(method, x64):
 
 
 def moves(g, s, y, p, along, paired=True, failed=False):
+    us, uy, _ = units = jnp.asarray(0.5), jnp.asarray(4.0), jnp.asarray(2.0)
     return Move(
         g,
         s,
         y,
         p,
         along,
-        (jnp.sum(s * s), jnp.sum(y * y)),
+        units,
+        (jnp.sum(s * s) / us**2, jnp.sum(y * y) / uy**2),
         jnp.asarray(True),
         jnp.asarray(paired),
         jnp.asarray(failed),

@@ -98,6 +98,7 @@ class _Judged(NamedTuple):
     params: Params
     stationarity: Scalar
     status: Scalar
+    lost: Scalar
 
 
 def _inner_update(inner, state, params, grad, value, value_fn, extra) -> _Judged:
@@ -106,9 +107,12 @@ def _inner_update(inner, state, params, grad, value, value_fn, extra) -> _Judged
     new = trees.keep_types(new, state)
     own = trees.own_answer(new, params)
     if own is None:
-        return _Judged(new, moves, jnp.asarray(True), params, trees.norm(grad), jnp.int8(Status.RUNNING))
-    accepted = trees.all_equal(own.params, params)
-    return _Judged(new, moves, accepted, own.params, own.residual, jnp.asarray(own.status, jnp.int8))
+        size = trees.norm(grad)
+        lost = ~(jnp.isfinite(value) & jnp.isfinite(size))
+        return _Judged(new, moves, jnp.asarray(True), params, size, jnp.int8(Status.RUNNING), lost)
+    accepted, status = trees.all_equal(own.params, params), jnp.asarray(own.status, jnp.int8)
+    lost = (status == Status.NONFINITE) & ~jnp.isfinite(own.residual)
+    return _Judged(new, moves, accepted, own.params, own.residual, status, lost)
 
 
 def _verdict(state, judged, violation, ended, value, eps) -> Scalar:
@@ -251,6 +255,8 @@ def _update(
     new = _next_round(merit, new, seen, weights, measure, residual, eps)
     status = _verdict(new, judged, violation, ended, f, eps)
     outside = first & merit.interior & ~(jnp.max(c.inequality, initial=-jnp.inf) < 0)
+    # From a start whose gradient is not finite no round leads on.
+    status = jnp.where(first & judged.lost, jnp.int8(Status.NONFINITE), status)
     status = jnp.where(outside, jnp.int8(Status.INFEASIBLE), status)
     answer = Answer(judged.params, f, residual, status)
     moves = trees.choose(ended, _back_to(params, judged.params), judged.moves)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdjax.trees import power_of_two, unit
 from gdjax.types import Scalar
 
 __all__ = [
@@ -83,16 +84,18 @@ def forget(pairs: Pairs, condition: Scalar) -> Pairs:
 
 def learn(pairs: Pairs, step: jax.Array, change: jax.Array, usable: Scalar) -> Pairs:
     """Takes a pair in for the oldest, where it is usable and its curvature is positive beyond rounding."""
-    sy, ss, yy = jnp.sum(step * change), jnp.sum(step * step), jnp.sum(change * change)
+    us, uy = unit(step)[0], unit(change)[0]
+    s, y, steep = step / us, change / uy, uy / us
+    sy, ss, yy = jnp.sum(s * y), jnp.sum(s * s), jnp.sum(y * y)
     eps = jnp.finfo(step.dtype).eps
-    good = usable & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & jnp.isfinite(yy / sy) & jnp.isfinite(1 / sy)
-    root = jnp.sqrt(jnp.where(good, sy, 1))
+    good = usable & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & (steep > 0) & jnp.isfinite(steep * (yy / sy))
+    root, turn = jnp.sqrt(jnp.where(good, sy, 1)), jnp.sqrt(jnp.where(good, steep, 1))
 
     def push(rows, new):
-        return jnp.where(good, jnp.concatenate([rows[1:], new[None] / root]), rows)
+        return jnp.where(good, jnp.concatenate([rows[1:], new[None]]), rows)
 
-    scale = jnp.where(good, yy / jnp.where(good, sy, 1), pairs.scale)
-    return Pairs(push(pairs.steps, step), push(pairs.changes, change), scale)
+    scale = jnp.where(good, steep * (yy / jnp.where(good, sy, 1)), pairs.scale)
+    return Pairs(push(pairs.steps, s / turn / root), push(pairs.changes, y * turn / root), scale)
 
 
 def _against(factor: jax.Array, right: jax.Array, transposed: bool = False) -> jax.Array:
@@ -202,6 +205,10 @@ def toward(pairs: Pairs, x, grad, lower, upper, fallback: Scalar) -> jax.Array:
     Reference:
       Byrd, Lu, Nocedal, Zhu (1995), section 5.1; Morales and Nocedal (2011), section 3.
     """
+    # The model over a power of four about the gradient's size has the same minimum, and no square overflows.
+    root = power_of_two(jnp.sqrt(unit(grad)[0]))
+    pairs = Pairs(pairs.steps * root, pairs.changes / root, pairs.scale / root / root)
+    grad, fallback = grad / root / root, fallback / root / root
     model = compact(pairs, fallback)
     corner = cauchy_point(model, x, grad, lower, upper)
     free = (corner > lower) & (corner < upper)

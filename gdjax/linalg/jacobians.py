@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from gdjax import control_flow, differentiation
 from gdjax.objectives import Composite
+from gdjax.trees import power_of_two
 from gdjax.types import Params, Scalar
 
 __all__ = [
@@ -174,5 +175,8 @@ def spectrum(rows: jax.Array, rest: jax.Array, scales: jax.Array) -> Spectrum:
 
 def damped_solve(found: Spectrum, shift: Scalar, rest: jax.Array) -> jax.Array:
     """The scaled step in the basis of singular vectors."""
-    below = found.values**2 + shift
-    return -jnp.where(below > 0, found.values * rest / jnp.where(below > 0, below, 1), 0)
+    # In units of the largest, whose square may be out of range.
+    size = power_of_two(found.values[0])
+    values = found.values / size
+    below = values**2 + shift / size / size
+    return -jnp.where(below > 0, values * (rest / size) / jnp.where(below > 0, below, 1), 0)

@@ -10,7 +10,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Secant", "bfgs", "sr1"]
+from gdjax.trees import unit
+from gdjax.types import Scalar
+
+__all__ = ["Secant", "bfgs", "learned", "sr1"]
 
 
 class Secant(NamedTuple):
@@ -64,3 +67,33 @@ Skipped where :math:`|v^T s| \le 10^{-8} \lVert v \rVert \lVert s \rVert`.
 
 Reference: Nocedal and Wright (2006), equations 6.24 and 6.26.
 """
+
+
+def learned(
+    secant: Secant,
+    matrix: jax.Array,
+    pair: tuple[jax.Array, jax.Array],
+    usable: Scalar,
+    slope: Scalar,
+    count: Scalar,
+) -> jax.Array:
+    r"""The matrix after a pair; before the first it is a multiple of one.
+
+    Args:
+      secant: the update.
+      matrix: :math:`B`, shape (n, n).
+      pair: :math:`(s, y)`.
+      usable: whether it says anything of the curvature.
+      slope: the multiple of one to begin with.
+      count: 0 to begin, 1 where the first pair then sets the scale by :math:`y^T y / s^T y`, more afterwards.
+    """
+    # Over powers of two, with which squares stay in range; the matrix over that of y by that of s.
+    us, uy = unit(pair[0])[0], unit(pair[1])[0]
+    s, y, steep = pair[0] / us, pair[1] / uy, uy / us
+    curved, size = jnp.dot(s, y), jnp.dot(s, s)
+    scale = jnp.where((count == 1) & (curved > 0), jnp.dot(y, y) / curved, 0)
+    identity = jnp.eye(s.size, dtype=s.dtype)
+    start = jnp.where((scale > 0) & jnp.isfinite(scale), scale * identity, matrix / steep)
+    usable &= (size > 0) & jnp.all(jnp.isfinite(y)) & (steep > 0) & jnp.isfinite(steep)
+    new = jnp.where(usable, steep * secant.update(start, s, y), matrix)
+    return jnp.where(count == 0, jnp.where(jnp.isfinite(slope), slope, 1) * identity, new)

@@ -18,7 +18,7 @@ from jax.tree_util import Partial
 from gdjax import checks, control_flow, trees
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search, chosen, strong_wolfe
-from gdjax.trees import flat
+from gdjax.trees import flat, power_of_two, unit
 from gdjax.types import Answer, Scalar, Status, Transformation
 from gdjax.verdicts import ended, faded, fell
 
@@ -36,6 +36,8 @@ _SHORT = 0.1
 """The first step down the gradient, in units of the point's norm; one near the origin."""
 _RESOLVED = 10
 """The shortest step that tells of curvature, in units of eps times the point's norm."""
+_FAR = 2.0**20
+"""A unit of params, beside one: squares of numbers up to 1e25 in float32 do not overflow, and what vanishes is tiny."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -49,7 +51,9 @@ class Move(NamedTuple):
       change: :math:`y`, the change of the gradient along it.
       direction: :math:`p`, along which it went.
       along: the step length :math:`a`, so that :math:`s = a p`.
-      squares: :math:`s^T s` and :math:`y^T y`.
+      units: powers of two :math:`(u_s, u_y, u_g)` near the sizes of ``step``, of the two gradients that ``change``
+        lies between, and of ``grad``: inner products are taken of vectors over their units, and do not overflow.
+      squares: :math:`s^T s / u_s^2` and :math:`y^T y / u_y^2`.
       accepted: whether the point given has become the accepted one.
       paired: whether ``step`` and ``change`` belong together: not at a start, nor on new data.
       failed: whether to forget the past, because a search gave up or the direction was no descent.
@@ -61,6 +65,7 @@ class Move(NamedTuple):
     change: jax.Array
     direction: jax.Array
     along: Scalar
+    units: tuple[Scalar, Scalar, Scalar]
     squares: tuple[Scalar, Scalar]
     accepted: Scalar
     paired: Scalar
@@ -84,11 +89,21 @@ class Direction(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The lowest value seen, the residual at the last progress, the largest curvature along a step, fading."""
+    """Records.
+
+    Attributes:
+      value: the lowest value seen.
+      residual: that at the last progress.
+      curvature: the largest along a step, fading.
+      first: the size of the first value.
+      foreseen: the largest gain that a direction learnt has promised since the last progress, to first order.
+    """
 
     value: Scalar
     residual: Scalar
     curvature: Scalar
+    first: Scalar
+    foreseen: Scalar
 
 
 class DescentState(NamedTuple):
@@ -98,6 +113,7 @@ class DescentState(NamedTuple):
       answer: the accepted point.
       grad: the gradient there, flat.
       direction: the direction searched, flat.
+      length: its 2-norm.
       bracket: the search's state; ``trials`` is -1 where nothing learnt leads to the proposal.
       memory: what the direction remembers.
       best: records that tell progress from rounding.
@@ -107,6 +123,7 @@ class DescentState(NamedTuple):
     answer: Answer
     grad: jax.Array
     direction: jax.Array
+    length: Scalar
     bracket: Bracket
     memory: Any
     best: Best
@@ -126,6 +143,12 @@ def _dot(a, b):
     return jnp.sum(a * b)
 
 
+def _range(dtype):
+    """Between which sizes a first-order gain is looked at as it is: a factor of 1000 within the range of the type."""
+    info = jnp.finfo(dtype)
+    return 2.0**10 * float(info.tiny), 2.0**-10 * float(info.max)
+
+
 def _init(direction, search, params):
     x, _ = flat(params)
     unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
@@ -133,9 +156,10 @@ def _init(direction, search, params):
         answer=Answer(params, unknown, unknown, jnp.int8(Status.RUNNING)),
         grad=jnp.zeros_like(x),
         direction=jnp.zeros_like(x),
+        length=jnp.zeros_like(unknown),
         bracket=search.init(unknown, unknown, unknown),
         memory=direction.init(params, x),
-        best=Best(unknown, unknown, jnp.zeros_like(unknown)),
+        best=Best(unknown, unknown, *[jnp.zeros_like(unknown)] * 3),
         idle=jnp.int32(0),
     )
 
@@ -149,18 +173,20 @@ def _eps(params, value):
     return max(float(jnp.finfo(dtype).eps) for dtype in [*dtypes, value.dtype])
 
 
-def _judge(search, state, eps, f, grad, s, ss, size):
+def _judge(search, state, eps, f, grad, s, us, ss, size):
     """Lets the search judge the point given; a point that is the base itself is taken without a test."""
     wide, p, lowest = f.dtype, state.direction, state.best.value
-    pp = _dot(p, p).astype(wide)
-    along = _dot(s, p).astype(wide) / pp
+    up = power_of_two(state.length).astype(p.dtype)
+    # s = a p, with both over their units.
+    share = _dot(s / us, p / up).astype(wide) / jnp.square(state.length / up.astype(wide))
+    along = share * (us / up).astype(wide)
     first, still = ~(lowest < jnp.inf), ss == 0
     fresh = first | (still & (state.bracket.trials <= 0))
     noise = _ROUNDING * eps * jnp.abs(state.answer.value)
     noise = jnp.where(first, 0, jnp.clip(lowest + noise - state.answer.value, 0, noise))
     slope = _dot(grad, p).astype(wide)
     trial = Point(along, jnp.where(jnp.isfinite(f), f, jnp.inf), slope)
-    longest = _LONGEST * jnp.maximum(1, size) / jnp.sqrt(pp)
+    longest = _LONGEST * jnp.maximum(1, size) / state.length
     decision, bracket = control_flow.cond(
         fresh,
         lambda: (jnp.int32(ACCEPT), state.bracket),
@@ -182,18 +208,29 @@ def _aim(direction, search, state, move, residual, value, size, found):
         return asked.astype(g.dtype), trees.keep_types(memory, state.memory)
 
     asked, memory = control_flow.cond(moved, ask, lambda: (state.direction, state.memory))
-    slope, length = _dot(g, asked).astype(wide), jnp.sqrt(_dot(asked, asked)).astype(wide)
+    up, _ = unit(asked)
+    p = asked / up
+    slope, length, up = _dot(g, p).astype(wide), jnp.sqrt(_dot(p, p)).astype(wide), up.astype(wide)
     bad = moved & ~(slope < -jnp.finfo(g.dtype).eps * residual * length)
-    down = jnp.minimum(1, jnp.maximum(1, _SHORT * size) / residual)
-    slope = jnp.where(bad, -residual * residual * down, slope)
+    # A direction whose slope leaves the range of its type is searched in units of its size.
+    low, high = _range(wide)
+    foreseen = residual * (length * up)
+    extreme = moved & ~bad & ~((foreseen > low) & (foreseen < high))
+    p = jnp.where(extreme, p, asked)
+    slope, length = (jnp.where(extreme, v, v * up) for v in (slope, length))
+    # So is the gradient where it is next to nothing: a step as short would be none.
+    most = jnp.where(residual < low**0.5, 1 / jnp.where(residual > 0, residual, 1), 1)
+    down = jnp.minimum(most, jnp.maximum(1, _SHORT * size) / residual)
+    slope = jnp.where(bad, -residual * (residual * down), slope)
     length = jnp.where(bad, residual * down, length)
-    p = jnp.where(bad, -down.astype(g.dtype) * g, asked)
+    p = jnp.where(bad, -down.astype(g.dtype) * g, p)
     before = found.bracket.origin.slope
     carried = carried_gain(move.along, before, slope, gain)
-    step = jnp.where(bad, carried, direction.first_step(move.along, before, slope, gain))
+    step = direction.first_step(move.along, before, slope, gain)
+    step = jnp.where(bad, carried, jnp.where(extreme, jnp.minimum(up, carried), step))
     step = jnp.minimum(jnp.where(move.failed, 1, step), _LONGEST * jnp.maximum(1, size) / length)
     start = search.init(value, slope, step)._replace(trials=-bad.astype(jnp.int32))
-    return p, memory, trees.choose(moved, start, found.bracket)
+    return p, length, memory, trees.choose(moved, start, found.bracket)
 
 
 def _update(direction, search, updates, state, params=None, *, value=None, **extra):
@@ -204,37 +241,55 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     (grad, _), (base, _) = flat(updates), flat(state.answer.params)
     f, eps = jnp.asarray(value).astype(state.answer.value.dtype), _eps(params, value)
     s, y = x - base, grad - state.grad
-    ss, yy, gg, xx = _dot(s, s), _dot(y, y), _dot(grad, grad), _dot(base, base)
-    size = jnp.sqrt(xx).astype(f.dtype)
-    f = jnp.where(jnp.isfinite(gg) | (state.best.value == jnp.inf), f, jnp.inf)
-    found = _judge(search, state, eps, f, grad, s, ss, size)
+    ug, whole = unit(grad)
+    # The units of what is known before it is looked at: of the gradient at the base, and of the step asked for.
+    uy = jnp.maximum(ug, power_of_two(jnp.where(state.best.value < jnp.inf, state.answer.residual, 0)))
+    uy, us = uy.astype(x.dtype), power_of_two(state.length * state.bracket.step).astype(x.dtype)
+    ss, yy, gg = (_dot(v / u, v / u) for v, u in ((s, us), (y, uy), (grad, ug)))
+    size = (_FAR * jnp.sqrt(_dot(base / _FAR, base / _FAR))).astype(f.dtype)
+    f = jnp.where(whole | (state.best.value == jnp.inf), f, jnp.inf)
+    found = _judge(search, state, eps, f, grad, s, us, ss, size)
     accept = found.accept
     failed = found.give_up | (accept & (state.bracket.trials < 0))
     g, here = jnp.where(accept, grad, state.grad), jnp.where(accept, x, base)
     fhere = jnp.where(accept, f, state.answer.value)
-    residual = jnp.where(accept, jnp.sqrt(gg).astype(f.dtype), state.answer.residual)
-    given = (params, updates, value, extra)
-    move = Move(g, s, y, state.direction, found.along, (ss, yy), accept, accept & ~found.fresh, failed, given)
-    p, memory, bracket = _aim(direction, search, state, move, residual, fhere, size, found)
+    residual = jnp.where(accept, (ug * jnp.sqrt(gg)).astype(f.dtype), state.answer.residual)
+    units, given = (us, uy, jnp.where(accept, ug, uy)), (params, updates, value, extra)
+    paired = accept & ~found.fresh
+    move = Move(g, s, y, state.direction, found.along, units, (ss, yy), accept, paired, failed, given)
+    p, length, memory, bracket = _aim(direction, search, state, move, residual, fhere, size, found)
 
-    sound = jnp.isfinite(residual + 2 * _LONGEST * size)
+    sound = jnp.isfinite(residual) & jnp.isfinite(2 * _LONGEST * size)
     proposal = jnp.where(sound, here + bracket.step.astype(x.dtype) * p, here)
     stuck = jnp.all(proposal == here)
-    lowest, mark, bend = state.best
+    lowest, mark, bend, before, foreseen = state.best
     renewed = found.fresh & ((f != state.answer.value) | (yy > 0))
     progress = accept & (renewed | (fhere < lowest - found.noise) | (residual < 0.5 * mark))
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
     over = idle >= _PATIENCE
-    curvature = jnp.sqrt(yy / ss).astype(f.dtype)
-    told = move.paired & (ss > (_RESOLVED * eps) ** 2 * xx)
+    curvature = (jnp.sqrt(yy / ss) * (uy / us)).astype(f.dtype)
+    told = paired & (jnp.sqrt(ss) * us > _RESOLVED * eps * size)
     drowned = residual <= 10 * eps * size * jnp.where(told, jnp.minimum(curvature, bend), bend)
+    # Coordinates differ: one may hide in the rounding that others suffer, while a gain is foreseen that values show.
+    before = jnp.where(lowest < jnp.inf, before, jnp.abs(f))
+    hope = jnp.where(bracket.trials == 0, -bracket.origin.slope * bracket.step, 0)
+    foreseen = jnp.maximum(jnp.where(progress, 0, foreseen), hope)
+    drowned &= foreseen <= _ROUNDING * eps * jnp.maximum(jnp.abs(fhere), before)
     status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), ended(over, drowned))
+    # A base is taken without a test: where its gradient is not finite nothing leads away from it.
+    status = jnp.where(jnp.isfinite(residual), status, jnp.int8(Status.NONFINITE))
     bend = faded(bend, curvature, told)
-    best = Best(jnp.where(renewed, f, jnp.minimum(lowest, fhere)), jnp.where(progress, residual, mark), bend)
+    best = Best(
+        jnp.where(renewed, f, jnp.minimum(lowest, fhere)),
+        jnp.where(progress, residual, mark),
+        bend,
+        before,
+        foreseen,
+    )
     proposal = jnp.where(over, here, proposal)
     bracket = bracket._replace(trials=jnp.where(stuck | over, -1, bracket.trials))
     answer = Answer(back(here), fhere, residual, status)
-    new = DescentState(answer, g, p, bracket, memory, best, idle)
+    new = DescentState(answer, g, p, length, bracket, memory, best, idle)
     return back(proposal - x), trees.keep_types(new, state)
 
 

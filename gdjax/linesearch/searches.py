@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax import arguments, checks
-from gdjax.trees import choose
+from gdjax.trees import choose, power_of_two
 from gdjax.types import Scalar
 
 __all__ = [
@@ -120,7 +120,9 @@ def _cubic(a, b):
     """The minimizer of the cubic through two points (Nocedal and Wright, equation 3.59); NaN where none is."""
     span = b.step - a.step
     d1 = a.slope + b.slope + 3 * (a.value - b.value) / span
-    d2 = jnp.sqrt(d1 * d1 - a.slope * b.slope)
+    # In units of the largest, so that no square overflows, as Moré and Thuente (1994) do.
+    most = power_of_two(jnp.maximum(jnp.abs(d1), jnp.maximum(jnp.abs(a.slope), jnp.abs(b.slope))))
+    d2 = most * jnp.sqrt(jnp.square(d1 / most) - (a.slope / most) * (b.slope / most))
     d2 = jnp.where(span > 0, d2, -d2)
     return b.step - span * (b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2)
 
@@ -285,7 +287,7 @@ def _backtracking_update(c1, bracket, trial, noise, longest):
     del longest
     origin, a = bracket.origin, trial.step
     accept = _gains(c1, origin, trial, noise) & jnp.isfinite(trial.slope)
-    guess = -0.5 * origin.slope * a * a / (trial.value - origin.value - a * origin.slope)
+    guess = a * (-0.5 * origin.slope * a / (trial.value - origin.value - a * origin.slope))
     step = jnp.clip(jnp.where(jnp.isfinite(guess), guess, 0), 0.1 * a, 0.5 * a)
     decision = _decide(accept, bracket.trials >= _MOST_TRIALS)
     return decision, bracket._replace(step=step, trials=bracket.trials + 1)

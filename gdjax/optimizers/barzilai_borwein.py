@@ -53,9 +53,9 @@ def _init(params, x):
 
 
 def _update(length, memory, move: Move):
-    ss, yy = move.squares
-    sy = jnp.sum(move.step * move.change)
-    rate = length(ss, sy, yy)
+    (us, uy, _), (ss, yy) = move.units, move.squares
+    sy = jnp.sum((move.step / us) * (move.change / uy))
+    rate = length(ss, sy, yy) * (us / uy)
     good = move.paired & (sy > 0) & jnp.isfinite(rate)
     rate = jnp.where(good, rate, jnp.where(move.failed, 0, memory.rate)).astype(memory.rate.dtype)
     return -rate * move.grad, BarzilaiBorweinMemory(rate)
@@ -74,7 +74,8 @@ def barzilai_borwein(
 
     Args:
       search: how far to go; Armijo `backtracking` by default, which keeps the values falling.
-      length: ``(ss, sy, yy) -> rate`` from the inner products of the last pair.
+      length: ``(ss, sy, yy) -> rate`` from the inner products of the last pair, in units of their sizes: it is
+        multiplied by that of ``s`` over that of ``y``.
 
     Reference:
       Barzilai, Borwein, Two-point step size gradient methods, IMA J. Numer. Anal. 8, 1988.

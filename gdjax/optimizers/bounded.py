@@ -16,7 +16,7 @@ from gdjax.linalg import boxes
 from gdjax.linalg.boxes import Pairs
 from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, chosen, strong_wolfe
 from gdjax.projections.numbers import ordered
-from gdjax.trees import flat
+from gdjax.trees import flat, length, unit
 from gdjax.types import Answer, Scalar, Status, Transformation
 from gdjax.verdicts import ended, faded, fell
 
@@ -92,8 +92,7 @@ def _init(parts, params):
 
 def _reach(box: Box, x, p):
     """The longest step along a direction: to the first wall, but never less than one, nor far out."""
-    length = jnp.sqrt(jnp.sum(p * p))
-    far = _LONGEST * jnp.maximum(1, jnp.sqrt(jnp.sum(x * x))) / length
+    far = _LONGEST * jnp.maximum(1, length(x)) / length(p)
     return jnp.minimum(jnp.maximum(boxes.room(x, p, box.lower, box.upper), 1), far)
 
 
@@ -108,8 +107,11 @@ def _judge(search, state: BoundedState, box: Box, params, value, grad) -> _Trial
     eps = max(float(jnp.finfo(dtype).eps) for dtype in [*types, value.dtype])
     noise = _ROUNDING * eps * jnp.abs(state.answer.value)
     noise = jnp.where(first, 0, jnp.clip(state.lowest + noise - state.answer.value, 0, noise))
-    along, slope = (jnp.sum(s * p) / jnp.sum(p * p)).astype(wide), jnp.sum(grad * p).astype(wide)
-    value = jnp.where(jnp.all(jnp.isfinite(grad)) & jnp.isfinite(value), value, jnp.inf)
+    us, up = unit(s)[0], unit(p)[0]
+    share = jnp.sum((s / us) * (p / up)) / jnp.sum(jnp.square(p / up))
+    along, slope = (share * (us / up)).astype(wide), jnp.sum(grad * p).astype(wide)
+    sound = jnp.isfinite(value) & (jnp.all(jnp.isfinite(grad)) | first)
+    value = jnp.where(sound, value, jnp.inf)
     longest = _reach(box, base, p).astype(wide)
     decision, bracket = search.update(state.bracket, Point(along, value, slope), noise, longest)
     accept = fresh | (decision == ACCEPT)
@@ -126,13 +128,12 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
         pairs = boxes.forget(state.pairs, forgotten)
         pairs = boxes.learn(pairs, step, change, trial.accept & ~trial.fresh)
         gradient = boxes.projected(here, grad, box.lower, box.upper)
-        residual = jnp.sqrt(jnp.sum(gradient * gradient))
-        unit = jnp.maximum(1, jnp.sqrt(jnp.sum(grad * grad)))
+        residual, steep = length(gradient), jnp.maximum(1, length(grad))
         walled = jnp.all(jnp.isfinite(box.upper - box.lower))
-        p = boxes.toward(pairs, here, grad, box.lower, box.upper, jnp.where(walled, 1, unit))
-        slope, length = jnp.sum(grad * p), jnp.sqrt(jnp.sum(p * p))
-        bad = ~(slope < -jnp.finfo(p.dtype).eps * residual * length) | ~jnp.isfinite(length)
-        down = boxes.projected(here, grad / unit, box.lower, box.upper)
+        p = boxes.toward(pairs, here, grad, box.lower, box.upper, jnp.where(walled, 1, steep))
+        slope, size = jnp.sum(grad * p), length(p)
+        bad = ~(slope < -jnp.finfo(p.dtype).eps * residual * size) | ~jnp.isfinite(size)
+        down = boxes.projected(here, grad / steep, box.lower, box.upper)
         p = jnp.where(bad, down, p)
         slope = jnp.where(bad, jnp.sum(grad * down), slope).astype(wide)
         carried = carried_gain(trial.along, state.bracket.origin.slope, slope)
@@ -158,7 +159,7 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     here, grad = jnp.where(accept, trial.point, base), jnp.where(accept, given, state.grad)
     fhere = jnp.where(accept, f, state.answer.value)
     short = boxes.projected(here, grad, box.lower, box.upper)
-    residual = jnp.sqrt(jnp.sum(short * short)).astype(f.dtype)
+    residual = length(short).astype(f.dtype)
     forgotten = trial.give_up | (accept & (state.bracket.trials < 0))
     p, bracket, pairs = _aim(search, state, box, trial, here, fhere, grad, forgotten)
 
@@ -170,15 +171,18 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     progress = accept & (renewed | lower | (residual < 0.5 * state.mark))
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (trial.give_up | stuck))
     over = idle >= _PATIENCE
-    change, size = given - state.grad, jnp.sqrt(jnp.sum(here * here))
-    eps, square = float(jnp.finfo(here.dtype).eps), jnp.sum(trial.step * trial.step)
-    curvature = jnp.sqrt(jnp.sum(change * change) / square).astype(f.dtype)
+    change, size = given - state.grad, length(here)
+    eps, moved = float(jnp.finfo(here.dtype).eps), length(trial.step)
+    curvature = (length(change) / moved).astype(f.dtype)
     # A step that is rounding itself tells of no curvature.
-    told = jnp.isfinite(curvature) & (square > eps * size * size)
+    told = jnp.isfinite(curvature) & (moved > eps**0.5 * size)
     curvature = jnp.where(told, curvature, state.bend)
     bend = faded(state.bend, curvature, accept & ~trial.fresh)
     status = ended(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend))
     status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), status)
+    # A base is taken without a test; where its gradient is infinite into a wall, nothing is left to do.
+    whole = jnp.isfinite(residual) & (jnp.all(jnp.isfinite(grad)) | (residual == 0))
+    status = jnp.where(whole, status, jnp.int8(Status.NONFINITE))
     target = jnp.where(over, here, target)
     new = BoundedState(
         answer=Answer(back(here), fhere, residual, status),

@@ -74,8 +74,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
 
     first = old.count == 0
     downhill = boxes.projected(origin, base.grad, box.lower, box.upper)
-    form = jnp.dot(downhill, matrix @ downhill)
-    start = trials.first_radius(radius, _reach(box, origin), downhill, form)
+    start = trials.first_radius(radius, _reach(box, origin), downhill, lambda v: jnp.dot(v, matrix @ v))
     kept = trials.revived(state.radius, judged.fresh, origin)
     size = jnp.where(judged.fresh, kept, trials.next_radius(state.radius, judged))
     size = trials.capped(jnp.where(first, start, size))

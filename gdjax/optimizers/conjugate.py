@@ -90,12 +90,13 @@ def _init(params, x):
 
 
 def _update(formula, restart, memory, move: Move):
-    g, y = move.grad, move.change
-    previous = g - y
-    beta = formula(g, previous, move.direction, y)
+    _, unit, _ = move.units  # of both gradients
+    g, y = move.grad / unit, move.change / unit
+    previous, d = g - y, move.direction / unit
+    beta = formula(g, previous, d, y)
     along_old = jnp.abs(_dot(g, previous)) >= restart * _dot(g, g)
     use = move.paired & ~move.failed & ~along_old & jnp.isfinite(beta)
-    p = jnp.where(use, beta, 0) * jnp.where(use, move.direction, 0) - g
+    p = jnp.where(use, beta, 0) * jnp.where(use, move.direction, 0) - move.grad
     return p, memory
 
 

@@ -56,7 +56,7 @@ def _first_weight(given, x, grad, factors):
 
 
 def _next_weight(weight, judged):
-    tiny, huge = jnp.finfo(weight.dtype).tiny, jnp.finfo(weight.dtype).max ** 0.5
+    tiny, huge = jnp.finfo(weight.dtype).tiny, jnp.finfo(weight.dtype).max ** 0.9
     up = jnp.where(judged.ratio < trials.ACCEPT, 1 / judged.shrink**2, 2.0)
     down = jnp.where(judged.ratio >= 0.9, 0.2, 1.0)
     return jnp.clip(weight * jnp.where(judged.ratio < 0.1, up, down), tiny, huge)

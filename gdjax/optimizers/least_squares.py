@@ -74,9 +74,10 @@ def _region_shift(numbers: jax.Array, found: Spectrum) -> Scalar:
 
 
 def _region_first(factor, found, size):
-    steepest = norm(found.values * found.rest)
-    curved = jnp.sum((found.values * (found.values * found.rest)) ** 2)
-    point = steepest**3 / jnp.where(curved > 0, curved, 1)
+    slope = found.values * found.rest
+    steepest = norm(slope)
+    curved = norm(found.values * (slope / jnp.where(steepest > 0, steepest, 1)))
+    point = steepest / jnp.where(curved > 0, curved, 1) / jnp.where(curved > 0, curved, 1)
     radius = factor * jnp.where(size > 0, size, jnp.where(point > 0, point, 1))
     # A first step that ends inside sets the scale.
     whole = norm(damped_solve(found, jnp.zeros_like(radius), found.rest))
@@ -143,7 +144,8 @@ def columns(rows: jax.Array, previous: jax.Array) -> jax.Array:
     Reference:
       Moré (1978), equation 6.3.
     """
-    sizes = jnp.sqrt(jnp.sum(rows * rows, 0))
+    most = trees.power_of_two(jnp.max(jnp.abs(rows), 0))
+    sizes = most * jnp.sqrt(jnp.sum((rows / most[None, :]) ** 2, 0))
     largest = jnp.max(sizes)
     floor = jnp.sqrt(jnp.finfo(rows.dtype).eps) * jnp.where(largest > 0, largest, 1)
     return jnp.maximum(previous, jnp.where(sizes > 0, sizes, floor))
@@ -207,9 +209,9 @@ def _bent(composite, params, step, found, shift, limit):
 def _move(found, shift, grad):
     p = damped_solve(found, shift, found.rest)
     step = (found.vectors @ p) / found.scales
-    return Move(
-        step, jnp.dot(grad, step), jnp.sum((found.values * p) ** 2), (found.values * found.scales)[0] ** 2
-    )
+    steep = (found.values * found.scales)[0]
+    scale = jnp.where(steep < jnp.finfo(steep.dtype).max ** 0.5, steep * steep, jnp.finfo(steep.dtype).max)
+    return Move(step, jnp.dot(grad, step), jnp.sum((found.values * p) ** 2), scale)
 
 
 def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):

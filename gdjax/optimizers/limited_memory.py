@@ -9,13 +9,14 @@ from jax.tree_util import Partial
 
 from gdjax import checks
 from gdjax.linesearch import Direction, Move, Search, chosen, descend, strong_wolfe, unit_step
+from gdjax.trees import power_of_two
 from gdjax.types import Scalar, Transformation
 
 __all__ = ["PairMemory", "lbfgs"]
 
 
 class PairMemory(NamedTuple):
-    r"""The last m pairs, oldest first; rows of zeros where there are fewer.
+    r"""The last m pairs, oldest first, each times a power of two; rows of zeros where there are fewer.
 
     Attributes:
       steps: the :math:`s_i`, shape ``(m, n)``.
@@ -45,7 +46,10 @@ def _push(rows, new):
 
 
 def _with_pair(memory, s, y, sy, yy):
-    """Drops the oldest pair. The inverse of a triangular matrix bordered by a column needs no solve."""
+    """Drops the oldest pair. The inverse of a triangular matrix bordered by a column needs no solve.
+
+    A pair and its multiples make the same matrix.
+    """
     steps, changes = _push(memory.steps, s), _push(memory.changes, y)
     m = steps.shape[0]
     column = steps @ y  # the last column of R; its last entry is sy
@@ -67,24 +71,27 @@ def _times_gradient(memory, g):
 
 
 def _update(damping, memory, move: Move):
-    g, s, y = move.grad, move.step, move.change
+    us, uy, ug = move.units
+    s, y, g, fall = move.step / us, move.change / uy, move.grad / ug, ug / uy
     ss, yy = move.squares
     sy = jnp.sum(s * y)
     if damping is not None:
         along, sg = move.along.astype(g.dtype), jnp.sum(s * g)
-        theta = damping(sy, along * (sy - sg))  # B s = -a (g - y)
-        y = theta * y - (1 - theta) * along * (g - y)
+        theta = damping(sy, along * (sy - fall * sg))  # B s = -a (g - y)
+        y = theta * y - (1 - theta) * along * (fall * g - y)
         sy, yy = jnp.sum(s * y), jnp.sum(y * y)
-    eps = jnp.finfo(g.dtype).eps
-    good = (
-        move.paired & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & jnp.isfinite(sy / yy) & jnp.isfinite(1 / sy)
-    )
+    eps, steep = jnp.finfo(g.dtype).eps, uy / us
+    good = move.paired & (sy > eps * jnp.sqrt(ss) * jnp.sqrt(yy)) & (steep > 0) & jnp.isfinite(steep / sy)
     old = jax.tree.map(lambda leaf: jnp.where(move.failed, 0, leaf), memory)
+    # Of the multiples of the pair the one with an inner product near one.
+    cs = power_of_two(jnp.sqrt(1 / steep))
+    cy = cs * steep
+    s, y, sy, yy = cs * s, cy * y, cs * cy * sy, cy * cy * yy
     new = _with_pair(
         old, jnp.where(good, s, 0), jnp.where(good, y, 0), jnp.where(good, sy, 1), jnp.where(good, yy, 1)
     )
     new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
-    return -_times_gradient(new, g), new
+    return -ug * _times_gradient(new, g), new
 
 
 def lbfgs(

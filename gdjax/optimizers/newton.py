@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 
 from gdjax import checks, control_flow, derivatives, linalg, trees, trials
 from gdjax.linalg.subproblems import norm
+from gdjax.linalg.subproblems.model import scales
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.types import Curvature, Operator, Scalar, Transformation
 
@@ -21,14 +22,19 @@ __all__ = ["Forcing", "Region", "Truncation", "absolute", "damped", "newton", "n
 
 
 def _absolute(floor, matrix, grad):
-    return -linalg.eigh_solve(matrix, grad, floor=floor).solution
+    if floor is not None:
+        return -linalg.eigh_solve(matrix, grad, floor=floor).solution
+    scale = scales(jnp.diagonal(matrix), jnp.ones_like(grad))
+    scaled = matrix / scale[:, None] / scale[None, :]
+    return -linalg.eigh_solve(scaled, grad / scale).solution / scale
 
 
 def absolute(floor: Any = None) -> Any:
     r"""Eigenvalues replaced by :math:`\max(|\lambda|, \delta)`: saddle-free Newton.
 
     Args:
-      floor: :math:`\delta > 0`; by default :math:`\sqrt\epsilon \max|\lambda|`.
+      floor: :math:`\delta > 0`; by default :math:`\sqrt\epsilon \max|\lambda|`, and where the diagonal differs
+        beyond rounding, in variables in which it is about one.
 
     Reference:
       Dauphin et al., Identifying and attacking the saddle point problem, NeurIPS 2014, algorithm 1.
@@ -131,7 +137,7 @@ def _radius(memory: Truncation, operator: Operator, grad, move):
     x, _ = trees.flat(move.given[0])
 
     def first():
-        return trials.first_radius(None, x, grad, jnp.dot(grad, operator.product(grad)))
+        return trials.first_radius(None, x, grad, lambda v: jnp.dot(v, operator.product(v)))
 
     known = memory.forcing.size > 0
     return trials.capped(control_flow.cond(known, lambda: _next_radius(memory.region, move, x), first))

@@ -17,7 +17,7 @@ from gdjax import checks, trees
 from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
 from gdjax.projections import numbers
-from gdjax.trees import flat
+from gdjax.trees import flat, length
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 from gdjax.verdicts import ended, fell
 
@@ -30,10 +30,6 @@ _PATIENCE = 12
 _SUFFICIENT = 1e-4
 _LONGEST, _SHORTEST = 1e10, 1e-10
 """The range of step lengths, in units of the first."""
-
-
-def _norm(v):
-    return jnp.sqrt(jnp.sum(v * v))
 
 
 class ProjectedState(NamedTuple):
@@ -82,7 +78,7 @@ def _projected_update(inner, projection, updates, state, params: Any = None, *, 
     wide = state.answer.value.dtype
     status = jnp.where(sound, Status.RUNNING, Status.NONFINITE).astype(jnp.int8)
     good = (state.count == 0) | (jnp.isfinite(value) & jnp.all(jnp.isfinite(grad)))
-    here = Answer(params, jnp.asarray(value, wide), _norm(x - nearest).astype(wide), status)
+    here = Answer(params, jnp.asarray(value, wide), length(x - nearest).astype(wide), status)
     lost = state.answer._replace(status=jnp.int8(Status.NONFINITE))
     after = trees.keep_types(after, state.inner)
     new = ProjectedState(trees.choose(good, here, lost), after, memory, jnp.all(target == x), state.count + 1)
@@ -197,13 +193,14 @@ def _judge(state, x, base, f, grad):
 
 def _step_length(state, given, judged, x, grad):
     """Barzilai and Borwein's first, within a range of the start's."""
-    size, far = _norm(grad), _norm(x)
-    guess = jnp.maximum(1, far) / jnp.where(size > 0, size, 1)
-    guess = guess if given is None else jnp.asarray(given, guess.dtype)
+    size, far = length(grad), length(x)
+    now = jnp.maximum(1, far) / jnp.where(size > 0, size, 1)
+    guess = now if given is None else jnp.asarray(given, now.dtype)
     first = jnp.where(state.count <= 1, guess, state.first)
     s, curved = judged.step, jnp.sum(judged.step * (grad - state.grad))
     spectral = jnp.where(curved > 0, jnp.sum(s * s) / jnp.where(curved > 0, curved, 1), jnp.inf)
-    spectral = jnp.clip(spectral, _SHORTEST * first, _LONGEST * first)
+    # Where gradients fall by more than the range allows for, by what the first step would be from here.
+    spectral = jnp.clip(spectral, _SHORTEST * jnp.minimum(first, now), _LONGEST * jnp.maximum(first, now))
     learnt = judged.accept & ~judged.fresh
     return jnp.where(state.count <= 1, first, jnp.where(learnt, spectral, state.rate)), first
 
@@ -227,14 +224,14 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
     target, _ = flat(numbers.nearest("spectral_projected_gradient", projection, point))
     sound = jnp.all(jnp.isfinite(target))
     target = jnp.where(sound, target, here)
-    mapped = _norm(target - here) / jnp.minimum(rate, 1)
+    mapped = length(target - here) / jnp.minimum(rate, 1)
     mapped = jnp.where(sound & ~start, mapped, jnp.inf).astype(f.dtype)
     residual = now(mapped, state.answer.residual)
     direction = now(target - here, state.direction)
     along = now(jnp.ones_like(rate), judged.shorter)
     trial = jnp.where(accept, target, base + along * direction)
 
-    level = _norm(slope) + _norm(here) / rate
+    level = length(slope) + length(here) / rate
     drowned = jnp.isfinite(residual) & (residual <= _ROUNDING * jnp.finfo(x.dtype).eps * level)
     better = residual < 0.5 * state.least
     idle = jnp.where(drowned & ~better, state.idle + 1, 0)
@@ -243,6 +240,7 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
     worn = idle >= _PATIENCE
     status = ended(dead | worn, drowned | worn, judged.finite & sound)
     status = jnp.where(fell(best), jnp.int8(Status.UNBOUNDED), status)
+    status = jnp.where(accept & ~judged.finite, jnp.int8(Status.NONFINITE), status)  # a base without a gradient
     values = jnp.roll(state.values, 1).at[0].set(f)
     values = jnp.where(judged.fresh, jnp.full_like(values, -jnp.inf).at[0].set(f), values)
     new = SpectralState(

@@ -23,7 +23,7 @@ from gdjax.acceleration import Seen, by_gradient, by_value, constant, fista, nev
 from gdjax.implicit import FixedPoint
 from gdjax.linalg.vectors import landing
 from gdjax.regularizers import Regularizer
-from gdjax.trees import flat
+from gdjax.trees import flat, length, unit
 from gdjax.types import Answer, Scalar, Status, Transformation
 from gdjax.verdicts import ended, fell
 
@@ -142,10 +142,6 @@ def _init(parts, params):
     return ProximalState(answer, unknown, zero, zero, zero, zero, one, 0 * one, one, still, *counts, unknown)
 
 
-def _squares(v):
-    return jnp.sum(v * v)
-
-
 def _as_told(rule, state, finite, fresh):
     """A number or a schedule: every finite trial is taken."""
     rate = rule(state.count) if callable(rule) else rule
@@ -158,23 +154,26 @@ def _as_found(rule, state, x, grad, total, trial, finite, fresh):
     base, y, h = trial
     t, wide, eps = state.rate, total.dtype, jnp.finfo(x.dtype).eps
     move = x - y
-    far, bend = _squares(move), jnp.sum((grad - h) * move)
-    size = jnp.sqrt(_squares(grad)) + jnp.sqrt(_squares(x)) / t
-    bound = bend <= far / t + _ROUNDING * eps * size * jnp.sqrt(far)
+    slope, way = length(grad), length(x)
+    # The move and the change of the gradient over their sizes: no product overflows.
+    um, uh = unit(move)[0], jnp.maximum(unit(grad)[0], unit(h)[0])
+    far, bend = jnp.sum(jnp.square(move / um)), jnp.sum((grad / uh - h / uh) * (move / um))
+    room = _ROUNDING * eps * (slope / uh + way / t / uh)
+    bound = bend <= far * (um / t / uh) + room * jnp.sqrt(far)
     noise = _ROUNDING * eps * jnp.maximum(jnp.abs(state.total), jnp.abs(total))
-    pull = (_squares(state.beta * state.step) - _squares(x - base)) / (2 * t)
+    before, here = state.beta * length(state.step), length(x - base)
+    pull = 0.5 * (before * (before / t) - here * (here / t))
     energy = total <= state.total + pull.astype(wide) + jnp.where(jnp.isfinite(noise), noise, 0)
     accept = fresh | (finite & bound & energy)
     forget = ~accept & finite & bound & (state.beta > 0)
-    seen = jnp.where(bend > 0, far / bend, jnp.inf)
+    seen = jnp.where(bend > 0, far / bend * (um / uh), jnp.inf)
     shorter = jnp.where(finite, jnp.clip(seen, 0.05 * t, rule.shrink * t), 0.1 * t)
     shorter = jnp.where(forget, t, shorter)
     early = jnp.clip(seen, t, 10 * t)
     longer = jnp.where(state.rejected == 0, early, rule.grow * t)
     longer = jnp.where(jnp.isfinite(longer), longer, t)
     rate = jnp.where(fresh, t, jnp.where(accept, longer, shorter))
-    size = jnp.sqrt(_squares(grad))
-    guess = jnp.maximum(1, jnp.sqrt(_squares(x))) / jnp.where(size > 0, size, 1)
+    guess = jnp.maximum(1, way) / jnp.where(slope > 0, slope, 1)
     start = guess if rule.first is None else jnp.asarray(rule.first, t.dtype)
     dead = state.failures >= 2 * jnp.finfo(x.dtype).nmant
     rate = jnp.where(state.count == 0, start, rate).astype(t.dtype)
@@ -216,13 +215,11 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     target, _ = flat(regularizer.prox(back(reach), judged.rate))
     sound = jnp.all(jnp.isfinite(target))
     target = jnp.where(sound, target.astype(small), here)
-    mapped = jnp.sqrt(_squares(here - target)) / jnp.minimum(judged.rate, 1)
-    mapped = jnp.where(sound, mapped, jnp.inf)
-    residual = jnp.where(first, mapped, jnp.sqrt(_squares(slope + normal))).astype(wide)
+    mapped = length(here - target) / jnp.minimum(judged.rate, 1)
+    mapped = jnp.where(sound & finite, mapped, jnp.inf)
+    residual = jnp.where(first, mapped, length(slope + normal)).astype(wide)
     residual = now(residual, state.answer.residual)
-    drowned = residual <= _ROUNDING * jnp.finfo(small).eps * (
-        jnp.sqrt(_squares(slope)) + jnp.sqrt(_squares(here)) / judged.rate
-    )
+    drowned = residual <= _ROUNDING * jnp.finfo(small).eps * (length(slope) + length(here) / judged.rate)
     drowned = drowned & jnp.isfinite(residual)
     better = residual < 0.5 * state.least
     idle = jnp.where(drowned & ~better, state.idle + 1, 0)

@@ -95,19 +95,22 @@ class _Rule(NamedTuple):
 
 
 def _dense_update(rule, memory, move: Move):
-    g, s, y = move.grad, move.step, move.change
+    us, uy, ug = move.units
+    # Vectors over their units and H over u_s / u_y: no inner product overflows, and powers of two round nothing.
+    s, y, g = move.step / us, move.change / uy, move.grad / ug
+    turn, fall = us / uy, ug / uy
     ss, yy = move.squares
     sy, sg = jnp.sum(s * y), jnp.sum(s * g)
     along = move.along.astype(g.dtype)
-    sBs = along * (sy - sg)  # since p = -H (g - y), B s = -a (g - y)
+    sBs = along * (sy - fall * sg)  # since p = -H (g - y), B s = -a (g - y)
     if rule.damping is not None:
         theta = rule.damping(sy, sBs)
-        y = theta * y - (1 - theta) * along * (g - y)
+        y = theta * y - (1 - theta) * along * (fall * g - y)
         sy, yy = jnp.sum(s * y), jnp.sum(y * y)
     growth = 1
     if rule.scaling is not None:
         growth = jnp.where(move.paired & _curved(sy, ss, yy), rule.scaling(sy, sBs), 1)
-    scale = jnp.where(memory.empty, rule.start(ss, sy, yy), growth)
+    scale = jnp.where(memory.empty, rule.start(ss, sy, yy), growth / turn)
     M = memory.inverse  # H = scale M: an empty memory holds the identity
     Hy, Hg = scale * _product(M, y), scale * _product(M, g)
     yHy, gHy = jnp.sum(y * Hy), jnp.sum(g * Hy)
@@ -121,7 +124,7 @@ def _dense_update(rule, memory, move: Move):
     empty = ~good & (forget | memory.empty)
     on, from_g = jnp.where(good, 1, 0), jnp.where(empty, 0, 1)
     p = -(from_g * Hg + on * (c1 * sg + c2 * gHy) * s + on * (c2 * sg + c3 * gHy) * Hy)
-    return p, DenseMemory(jnp.where(good, H, kept), empty)
+    return us * fall * p, DenseMemory(jnp.where(good, turn * H, kept), empty)
 
 
 def _curved(sy, ss, yy):

@@ -11,6 +11,10 @@ A local model sees the finest structure of an objective and no more, and on a ro
 small as that; and where curvature drowns in rounding, each step falls as short as the one before. So where ten
 trials were accepted and the radius is in the way, or the next step foretells about as much as these have gained,
 one trial walks the way of these ten again, and further each time that this succeeds.
+
+Second derivatives of an objective that oscillates speak of the next wave and not of the slope. Where most of forty
+trials in a row were rejected or ended at the radius, a secant matrix (`gdjax.linalg.secant.bfgs`), which sees what
+steps see, stands in for them, from a fresh start; it stays if it then gains as much in forty as they did in twenty.
 """
 
 from collections.abc import Callable
@@ -22,8 +26,9 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax import checks, control_flow, derivatives, trees, trials
-from gdjax.linalg.secant import Secant
+from gdjax.linalg.secant import Secant, bfgs, learned
 from gdjax.linalg.subproblems import Move, Subproblem, exact, norm
+from gdjax.linalg.subproblems.model import scales
 from gdjax.trials import Base
 from gdjax.types import Answer, Curvature, Scalar, Transformation
 
@@ -33,6 +38,32 @@ _WALK = 10
 _STRIDE = 4.0
 _STEADY = 0.25
 """The share of their mean gain that the next step must foretell for the last steps to have gone a steady pace."""
+
+
+_SPELL = 40
+"""Trials after which a model is looked at: most problems are solved in fewer."""
+_HINDERED = 0.75
+"""The share of trials rejected or ended by the radius that makes second derivatives a bad guide."""
+
+
+class Spell(NamedTuple):
+    """How the model in use has fared of late.
+
+    Attributes:
+      learned: whether it is the secant matrix in place of second derivatives.
+      count: trials since it was last looked at.
+      hindered: how many of them were rejected, or went as far as the radius and no further.
+      value: the objective at their beginning; with second derivatives at their middle.
+      gain: what second derivatives had gained when the secant matrix took over.
+      length: trials until it is looked at again.
+    """
+
+    learned: Scalar
+    count: Scalar
+    hindered: Scalar
+    value: Scalar
+    gain: Scalar
+    length: Scalar
 
 
 class Pattern(NamedTuple):
@@ -59,18 +90,22 @@ class TrustRegionState(NamedTuple):
     Attributes:
       answer: the accepted point.
       base: what has been tried from it.
-      radius: the trust region's.
-      factors: what the subproblem made of the curvature there.
-      matrix: the secant matrix, shape (n, n), or an empty tuple.
+      radius: the trust region's, for the step times the scales.
+      scales: ones, or where columns of the curvature differ beyond rounding their sizes.
+      factors: what the subproblem made of the curvature there, over the scales.
+      matrix: the secant matrix, shape (n, n), or an empty tuple where the subproblem keeps no factors.
       pattern: where the last steps led.
+      spell: how the model has fared.
     """
 
     answer: Answer
     base: Base
     radius: Scalar
+    scales: jax.Array
     factors: Any
     matrix: Any
     pattern: Pattern
+    spell: Spell
 
 
 def _shapes(subproblem: Subproblem, x: jax.Array) -> Any:
@@ -82,11 +117,14 @@ def _shapes(subproblem: Subproblem, x: jax.Array) -> Any:
 def _init(parts, params):
     subproblem, curvature, _ = parts
     x, _ = trees.flat(params)
-    matrix = jnp.zeros((x.size, x.size), x.dtype) if isinstance(curvature, Secant) else ()
-    base = trials.start(params)
-    zero = jnp.zeros((), x.dtype)
-    pattern = Pattern(x, base.answer.value, jnp.int32(0), zero + 1, jnp.asarray(False))
-    return TrustRegionState(base.answer, trials.split(base), zero, _shapes(subproblem, x), matrix, pattern)
+    base, factors = trials.start(params), _shapes(subproblem, x)
+    dense = isinstance(curvature, Secant) or bool(jax.tree.leaves(factors))
+    matrix = jnp.zeros((x.size, x.size), x.dtype) if dense else ()
+    zero, none, no, unknown = jnp.zeros((), x.dtype), jnp.int32(0), jnp.asarray(False), base.answer.value
+    pattern = Pattern(x, unknown, none, zero + 1, no)
+    spell = Spell(no, none, none, unknown, unknown, none + _SPELL)
+    one = jnp.ones_like(x)
+    return TrustRegionState(base.answer, trials.split(base), zero, one, factors, matrix, pattern, spell)
 
 
 def _walked(pattern, judged, x, value):
@@ -102,30 +140,61 @@ def _walked(pattern, judged, x, value):
     )
 
 
-def _walk_on(pattern, move, origin, value, radius):
+def _walk_on(pattern, move, origin, value, far):
     """The way of the last steps again, where they gained by small and equal steps: it has to gain as one of them."""
     step = pattern.reach * (origin - pattern.origin)
     gain = ((pattern.value - value) / jnp.maximum(pattern.count, 1)).astype(step.dtype)
     steady = -(move.slope + 0.5 * move.bend) >= _STEADY * gain
-    go = (pattern.count >= _WALK) & (steady | (norm(move.step) >= 0.9 * radius)) & (gain > 0)
+    go = (pattern.count >= _WALK) & (steady | far) & (gain > 0)
     go &= jnp.all(jnp.isfinite(origin + step))
     again = Move(step, -gain / trials.ACCEPT, jnp.zeros_like(gain), move.scale)
     started = Pattern(origin, value, jnp.zeros_like(pattern.count), pattern.reach, go)
     return trees.choose(go, again, move), trees.choose(go, started, pattern)
 
 
-def _learned(secant, matrix, base, judged, x, grad):
-    """The secant matrix after a trial, rejected ones included; before the first it is a multiple of one."""
-    origin, _ = trees.flat(base.answer.params)
-    s, y = x - origin, grad - base.grad
-    curved, size = jnp.dot(s, y), jnp.dot(s, s)
-    scale = jnp.where((base.count == 1) & (curved > 0), jnp.dot(y, y) / curved, 0)
-    identity = jnp.eye(x.size, dtype=x.dtype)
-    start = jnp.where((scale > 0) & jnp.isfinite(scale), scale * identity, matrix)
-    usable = ~judged.fresh & (size > 0) & jnp.all(jnp.isfinite(y))
-    new = jnp.where(usable, secant.update(start, s, y), matrix)
-    slope = norm(grad) / jnp.maximum(1, norm(x))
-    return jnp.where(base.count == 0, jnp.where(jnp.isfinite(slope), slope, 1) * identity, new)
+def _looked_at(spell: Spell, judged, value, radius) -> tuple[Spell, Scalar]:
+    """The spell after a trial, and whether the model changes with it; new data start anew."""
+    hindered = spell.hindered + (~judged.accept | (judged.length >= 0.9 * radius))
+    count = spell.count + 1
+    over, gain = count >= spell.length, spell.value - value
+    change = over & jnp.where(spell.learned, ~(gain >= spell.gain), hindered >= _HINDERED * count)
+    begin = over | judged.fresh
+    # The first steps of all gain most, with any model.
+    early = begin | (~spell.learned & (2 * count <= spell.length))
+    new = Spell(
+        jnp.where(judged.fresh, False, spell.learned ^ change),
+        jnp.where(begin, 0, count),
+        jnp.where(begin, 0, hindered),
+        jnp.where(early, value, spell.value),
+        # What it has to gain is asked of the secant matrix once.
+        jnp.where(over, jnp.where(change, gain, -jnp.inf), spell.gain),
+        jnp.where(change & spell.learned, 4 * spell.length, spell.length),
+    )
+    return trees.keep_types(new, spell), change & ~judged.fresh
+
+
+def _modelled(subproblem, dense, product, state, anew):
+    """The factors and the scales of the model, new where it is; those of matrix-free methods are ones."""
+    if isinstance(state.matrix, tuple):
+        made = control_flow.cond(anew, lambda: subproblem.factor(dense, product), lambda: state.factors)
+        return made, state.scales
+
+    def make():
+        matrix = dense()
+        scale = scales(jnp.diagonal(matrix), state.scales)
+        return subproblem.factor(lambda: matrix / scale[:, None] / scale[None, :], product), scale
+
+    return make() if anew is None else control_flow.cond(anew, make, lambda: (state.factors, state.scales))
+
+
+def _unscaled(move: Move, scale, origin, grad) -> Move:
+    """The step in the variables themselves, and its curvature such that rounding counts as it does in scaled ones."""
+    there = jnp.any(scale != 1)
+    size = norm(origin)
+    by = norm(scale * origin) / jnp.where(size > 0, size, 1) * (norm(grad) / norm(grad / scale))
+    return move._replace(
+        step=move.step / scale, scale=jnp.where(there & jnp.isfinite(by), by * move.scale, move.scale)
+    )
 
 
 def _times(matrix: Any) -> Callable[[Any], Any]:
@@ -139,38 +208,53 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     x, back = trees.flat(params)
     grad, _ = trees.flat(updates)
     old = trials.join(state.base, state.answer)
-    judged = trials.judge(old, x, value, grad)
+    judged, s = trials.judge(old, x, value, grad), x - trees.flat(old.answer.params)[0]
+    judged = judged._replace(length=norm(state.scales * s))
     base = trials.move_to(old, judged, params, value, grad)
     origin, _ = trees.flat(base.answer.params)
-    walked = state.pattern.trial
+    walked, first, change = state.pattern.trial, old.count == 0, jnp.asarray(False)
     pattern = _walked(state.pattern, judged, x, base.answer.value)
 
+    # A pair from a walk that failed spans too much to say anything of the curvature here.
+    useful = ~(judged.fresh | (walked & ~judged.accept))
+    pair, slope = (s, grad - old.grad), norm(base.grad) / jnp.maximum(1, norm(origin))
+    matrix, spell, anew = state.matrix, state.spell, judged.accept
     if isinstance(curvature, Secant):
-        # A pair from a walk that failed spans too much to say anything of the curvature here.
-        unlearned = judged.fresh | (walked & ~judged.accept)
-        matrix = _learned(curvature, state.matrix, old, judged._replace(fresh=unlearned), x, grad)
-        product = _times(matrix)
-        factors = subproblem.factor(lambda: matrix, product)
+        matrix = learned(curvature, matrix, pair, useful, slope, old.count)
+        product, dense, anew = _times(matrix), lambda: matrix, None
     else:
         checks.require("trust_region", value_fn=value_fn)
         operator = trials.operator_at(curvature, value_fn, base.answer.params)
-        matrix, product = (), operator.product
-        factors = control_flow.cond(
-            judged.accept, lambda: subproblem.factor(operator.dense, product), lambda: state.factors
-        )
+        product, dense = operator.product, operator.dense
+        if not isinstance(matrix, tuple):
+            spell, change = _looked_at(spell, judged, base.answer.value, state.radius)
+            taught = jnp.where(change, 0, jnp.where(spell.gain > -jnp.inf, jnp.maximum(spell.count, 1), 2))
+            matrix = learned(bfgs, matrix, pair, useful, slope, taught)
+            anew |= spell.learned | change
 
-    first = old.count == 0
-    start = trials.first_radius(radius, origin, base.grad, subproblem.form(factors, product, base.grad))
-    kept = trials.revived(state.radius, judged.fresh, origin)
+            def dense():
+                return control_flow.cond(spell.learned, lambda: matrix, operator.dense)
+
+    factors, scale = _modelled(subproblem, dense, product, state, anew)
+    downhill = base.grad / scale
+    start = trials.first_radius(
+        radius, scale * origin, downhill, lambda v: subproblem.form(factors, product, v)
+    )
+    kept = trials.revived(state.radius, judged.fresh, scale * origin)
     size = jnp.where(judged.fresh | walked, kept, trials.next_radius(state.radius, judged))
+    turn = norm(scale * s) / judged.length  # the radius in the new scales
+    size = jnp.where(jnp.any(scale != state.scales) & jnp.isfinite(turn), turn * size, size)
+    first |= change
     size = trials.capped(jnp.where(first, start, size))
-    move = subproblem.solve(factors, product, base.grad, size)
+    move = subproblem.solve(factors, product, downhill, size)
     # A first step that ends inside sets the scale.
     length = norm(move.step)
     size = jnp.where(first & (length > 0), jnp.minimum(size, length), size) if radius is None else size
-    move, pattern = _walk_on(pattern, move, origin, base.answer.value, size)
+    move = _unscaled(move, scale, origin, base.grad)
+    move, pattern = _walk_on(pattern, move, origin, base.answer.value, length >= 0.9 * size)
     base, moves = trials.propose(base, move, x, back)
-    return moves, TrustRegionState(base.answer, trials.split(base), size, factors, matrix, pattern)
+    state = TrustRegionState(base.answer, trials.split(base), size, scale, factors, matrix, pattern, spell)
+    return moves, state
 
 
 def trust_region(
