@@ -240,7 +240,9 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
     worn = idle >= _PATIENCE
     status = ended(dead | worn, drowned | worn, judged.finite & sound)
     status = jnp.where(fell(best), jnp.int8(Status.UNBOUNDED), status)
-    status = jnp.where(accept & ~judged.finite, jnp.int8(Status.NONFINITE), status)  # a base without a gradient
+    status = jnp.where(
+        accept & ~judged.finite, jnp.int8(Status.NONFINITE), status
+    )  # a base without a gradient
     values = jnp.roll(state.values, 1).at[0].set(f)
     values = jnp.where(judged.fresh, jnp.full_like(values, -jnp.inf).at[0].set(f), values)
     new = SpectralState(
