@@ -301,3 +301,33 @@ def test_a_member_called_like_something_else_keeps_its_axis_name():
     assert set(runs.coords) == {"sample", "rate", "sample.value", "sample.rate"}
     np.testing.assert_array_equal(runs["sample.rate"], [3.0, 4.0])
     assert runs.value.values[1].tolist() == [4.0, 8.0, 16.0]
+
+
+def accuracies():
+    """Accuracies of three rates over five seeds; some of the highest failed."""
+    values = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [0.9, 0.8, 0.7, 0.6, 0.5], [0.99, 0.98, 0.97, 0.2, 0.1]])
+    status = np.full((3, 5), gdjax.Status.MAX_STEPS, np.int8)
+    status[2, :3] = gdjax.Status.DIVERGED
+    axes = ("rate", "seed")
+    return xr.Dataset(
+        {"value": (axes, 1 - values), "accuracy": (axes, values), "status": (axes, status)},
+        {"rate": [0.1, 0.2, 0.3], "seed": range(5)},
+    )
+
+
+def test_more_is_better():
+    runs = accuracies()
+    table = sweeps.rank(runs, by="accuracy", maximize=True)
+    assert table.rate.tolist() == [0.2, 0.1, 0.3]
+    assert table["median"].tolist() == [0.7, 0.3, -np.inf]
+    assert (table.low <= table["median"]).all()
+    assert (table["median"] <= table.high).all()
+    turned = sweeps.rank(runs.assign(loss=-runs.accuracy), by="loss")
+    assert turned.rate.tolist() == table.rate.tolist()
+    np.testing.assert_array_equal(-turned["low"], table["high"])
+    np.testing.assert_array_equal(turned["failed"], table["failed"])
+    assert float(sweeps.best(runs, by="accuracy", over="seed", maximize=True).rate) == 0.2
+    one = sweeps.best(runs, by="accuracy", maximize=True)
+    assert (float(one.accuracy), int(one.seed)) == (0.9, 0)
+    with pytest.raises(ValueError, match="no best one"):
+        sweeps.best(runs.isel(rate=[2]), by="accuracy", over="seed", maximize=True)

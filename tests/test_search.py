@@ -169,3 +169,133 @@ def test_hyperband_finds_what_a_grid_finds_in_fewer_steps():
         max_steps=40,
     )
     np.testing.assert_allclose(best.value, alone.value, rtol=1e-4)
+
+
+def fast(rate, optimizer="sgd", n=1):
+    """A run without steps, whose value names its settings; it records an accuracy."""
+    scale = {"sgd": 1.0, "adam": 2.0, None: 3.0}[optimizer] if isinstance(optimizer, str | None) else 1.0
+    return gdjax.Run(
+        lambda z: z + scale * rate + 10.0 * n,
+        0.0,
+        gdjax.gradient_descent(0.0),
+        stop=None,
+        max_steps=0,
+        record=lambda step: {"accuracy": -step.value},
+    )
+
+
+@pytest.fixture(scope="module")
+def optuna():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def test_distributions_of_optuna_and_choices(optuna):
+    made = optuna.distributions
+    space = {
+        "rate": made.FloatDistribution(1e-3, 1.0, log=True),
+        "optimizer": made.CategoricalDistribution(("sgd", "adam", None)),
+        "n": made.IntDistribution(1, 9, step=4),
+    }
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = gdjax.search.ask_and_tell(study, fast, space, batch=6, rounds=2)
+    assert found["sample"].values.tolist() == list(range(12))
+    told = [(t.params["rate"], t.params["optimizer"], t.params["n"]) for t in study.trials]
+    assert found.optimizer.values.tolist() == [str(optimizer) for _, optimizer, _ in told]
+    assert set(found.n.values) <= {1, 5, 9}
+    expected = [{"sgd": 1, "adam": 2, None: 3}[o] * rate + 10 * n for rate, o, n in told]
+    np.testing.assert_allclose(found.value, expected, rtol=1e-6)
+    np.testing.assert_allclose([t.value for t in study.trials], expected, rtol=1e-6)
+    assert [t.distributions["rate"] for t in study.trials] == [space["rate"]] * 12
+
+
+@pytest.mark.parametrize(
+    ("place", "allowed"),
+    [
+        ([0.1, 0.2], {0.1, 0.2}),
+        (np.array([1, 2, 5]), {1, 2, 5}),
+        (range(1, 4), {1, 2, 3}),
+        ([True, False], {True, False}),
+    ],
+)
+def test_choices_of_numbers_go_through_one_program(place, allowed, optuna):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    found = gdjax.search.ask_and_tell(study, fast, {"rate": place}, {"n": [1, 2]}, batch=8, rounds=1)
+    assert {round(each, 6) for each in found.rate.values.tolist()} == allowed
+    np.testing.assert_allclose(found.value.sel(n=2), 20 + found.rate, rtol=1e-6)
+
+
+def test_static_choices_are_suggested_by_their_labels(optuna):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    choices = gdjax.static([gdjax.gradient_descent, gdjax.adam])
+    found = gdjax.search.ask_and_tell(study, fast, {"optimizer": choices, "rate": [0.5]}, batch=5, rounds=1)
+    assert [t.params["optimizer"] for t in study.trials] == found.optimizer.values.tolist()
+    alone = gdjax.search.ask_and_tell(
+        optuna.create_study(),
+        lambda optimizer: fast(0.5, optimizer),
+        {"optimizer": ["sgd", "adam"]},
+        batch=4,
+        rounds=1,
+    )
+    np.testing.assert_allclose(alone.value, np.where(alone.optimizer == "sgd", 10.5, 11.0))
+
+
+def test_a_study_may_maximize_what_is_recorded(optuna):
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    space = {"value": [0.1, 0.2]}  # a name that is a result's
+    found = gdjax.search.ask_and_tell(
+        study, lambda value: fast(value), space, batch=4, rounds=1, by="accuracy"
+    )
+    assert study.best_params == {"value": 0.1}
+    np.testing.assert_allclose(found["sample.value"] + 10, found.value, rtol=1e-6)
+    several = optuna.create_study(directions=["minimize", "minimize"])
+    with pytest.raises(ValueError, match="several directions"):
+        gdjax.search.ask_and_tell(several, fast, {"rate": [0.1]})
+
+
+@pytest.mark.parametrize(
+    ("space", "error", "message"),
+    [
+        ({"rate": (0.1, 0.2)}, TypeError, "of a pair it is not known whether it is a range or two choices"),
+        ({"rate": 0.1}, TypeError, "'rate' must be a range, .* or a list of choices, got float"),
+        ({"rate": [0.1, 0.1]}, ValueError, "several values are called '0.1'"),
+        ({"rate": gdjax.sweeps.Range(1.0, np.inf)}, ValueError, "must be finite"),
+        ({"rate": gdjax.sweeps.Range(0.0, 1.0, log=True)}, ValueError, "has no numbers"),
+        ({"n": [1, 2]}, ValueError, "'n' is a setting and an axis"),
+        ({}, ValueError, "must name a setting"),
+    ],
+)
+def test_spaces_that_are_none(space, error, message):
+    with pytest.raises(error, match=message):
+        gdjax.search.ask_and_tell(Study(), fast, space, {"n": [1]})
+
+
+def test_designs_of_steps_choices_and_integers_by_logarithm():
+    space = {
+        "step": gdjax.sweeps.Range(0.0, 0.3, step=0.1),
+        "whole": gdjax.sweeps.Range(2, 10, whole=True, step=4),
+        "log": gdjax.sweeps.Range(1, 100, log=True, whole=True),
+        "choice": [8, 16, 32],
+    }
+    for design in (gdjax.sweeps.random(space, 512, 0), gdjax.sweeps.sobol(space, 512)):
+        assert set(design["step"].round(6)) == {0.0, 0.1, 0.2, 0.3}
+        assert set(design["whole"]) == {2, 6, 10}
+        assert set(design["choice"]) == {8, 16, 32}
+        assert (design["log"].min(), design["log"].max()) == (1, 100)
+        assert np.median(design["log"]) < 15
+    with pytest.raises(TypeError, match="let them be an axis of their own"):
+        gdjax.sweeps.sobol({"optimizer": ["sgd", "adam"]}, 4)
+
+
+def test_hyperband_over_a_space_and_names_that_are_taken():
+    space = {"learning_rate": gdjax.sweeps.log_uniform(1e-4, 0.07), "twice": [1, 2]}
+    found = gdjax.search.hyperband(
+        lambda learning_rate, twice: trial(learning_rate), space, smallest=14, lanes=4
+    )
+    assert set(found.twice.values) <= {1, 2}
+    assert found.learning_rate.dtype == np.float32
+    with pytest.raises(ValueError, match="'bracket' is the name"):
+        gdjax.search.hyperband(lambda bracket: trial(bracket), {"bracket": [0.1, 0.2]}, smallest=14)
+    with pytest.raises(ValueError, match="'parent' is the name of a result"):
+        gdjax.search.population_based(trial, {"parent": RATES}, rounds=1, steps=1)

@@ -1,5 +1,6 @@
 r"""Hyperband: successive halving from many short runs to few long ones, one bracket after the other."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import xarray
 
 from gdjax.driver import Run
-from gdjax.sweeps import Halving, Lanes, sweep
+from gdjax.sweeps import Halving, Lanes, random, sweep
 
 __all__ = ["brackets", "hyperband"]
 
@@ -47,7 +48,7 @@ def brackets(max_steps: int, factor: int = 3, smallest: int = 1) -> list[tuple[i
 
 def hyperband(
     trial: Callable[..., Run],
-    draw: Callable[[int, jax.Array], Mapping[str, Any]],
+    draw: Callable[[int, jax.Array], Mapping[str, Any]] | Mapping[str, Any],
     *,
     factor: int = 3,
     smallest: int = 1,
@@ -61,7 +62,8 @@ def hyperband(
 
     Args:
       trial: as for `gdjax.sweep`, from settings by name to a `gdjax.Run`.
-      draw: ``(count, key) -> settings``, for each setting an array of ``count`` values.
+      draw: ``(count, key) -> settings``, for each setting an array of ``count`` values; or a space, as
+        `gdjax.sweeps.random` takes it.
       factor: one run in so many goes on at each rung, at least 2.
       smallest: the fewest steps before a run may be given up, at least 1.
       lanes: runs at a time.
@@ -72,7 +74,7 @@ def hyperband(
       the ``bracket``. Runs that were given up have the status PRUNED and the value that they had then.
 
     Raises:
-      ValueError: numbers out of range.
+      ValueError: numbers out of range; a setting called ``bracket``.
       TypeError: a trial that returns no run.
 
     Reference:
@@ -89,6 +91,8 @@ def hyperband(
       (17, True)
     """
     key = jax.random.key(key) if isinstance(key, int) else key
+    if isinstance(draw, Mapping):
+        draw = functools.partial(random, draw)
     run = jax.eval_shape(trial, **{name: values[0] for name, values in draw(1, key).items()})
     if not isinstance(run, Run):
         raise TypeError(f"hyperband: trial must return a gdjax.Run, got {type(run).__name__}")
@@ -104,11 +108,14 @@ def hyperband(
         }
         shared = Lanes(min(lanes, count), prune=Halving(first, factor))
         runs = sweep(evaluated, {"sample": settings}, lanes=shared, progress=False)
-        place = {name: ("sample", values) for name, values in settings.items()}
         labels = {
             "sample": np.arange(before, before + count),
             "bracket": ("sample", np.full(count, number)),
         }
+        if "bracket" in settings:
+            raise ValueError(
+                "hyperband: 'bracket' is the name of what tells brackets apart; rename the setting"
+            )
         before += count
-        found.append(runs.assign_coords(labels | place))
+        found.append(runs.assign_coords(labels))
     return xarray.concat(found, "sample", combine_attrs="override")

@@ -52,6 +52,9 @@ def _exchange(values, share, key):
 
 def _checked(trial: Any, start: Mapping[str, Any], needed: int) -> tuple[Points, int]:
     points = {name: jnp.asarray(values) for name, values in start.items()}
+    taken = sorted(points.keys() & {"value", "status", "parent", "round", "member"})
+    if taken:
+        raise ValueError(f"population_based: {taken[0]!r} is the name of a result; rename the setting")
     sizes = {values.shape[:1] for values in points.values()}
     if len(sizes) != 1 or sizes == {()}:
         shapes = {name: values.shape for name, values in points.items()}

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-__all__ = ["Range", "integers", "log_uniform", "random", "sobol", "uniform"]
+from gdjax.sweeps.axes import Static, static
 
-Space = Mapping[str, "Range"]
+__all__ = ["Choices", "Range", "as_place", "integers", "log_uniform", "random", "sobol", "uniform"]
+
+Space = Mapping[str, Any]
+"""From names to a `Range`, a list of numbers to choose from, or one of Optuna's distributions."""
 
 
 class Range(NamedTuple):
@@ -26,12 +29,14 @@ class Range(NamedTuple):
       high: the largest.
       log: whether its logarithm is what is spread evenly.
       whole: whether it is an integer, ``low`` and ``high`` included.
+      step: the distance of neighbouring values, counted from ``low``; 0 for all numbers, or all integers.
     """
 
     low: float
     high: float
     log: bool = False
     whole: bool = False
+    step: float = 0.0
 
     def spread(self, shares: np.ndarray) -> np.ndarray:
         """The values below which these shares, in [0, 1), of the range lie, by its logarithm where it has one.
@@ -41,15 +46,109 @@ class Range(NamedTuple):
           >>> from gdjax import sweeps
           >>> sweeps.log_uniform(0.01, 1.0).spread(np.array([0.0, 0.5])).round(3).tolist()
           [0.01, 0.1]
+          >>> sweeps.Range(0.0, 1.0, step=0.25).spread(np.array([0.0, 0.5, 0.99])).tolist()
+          [0.0, 0.5, 1.0]
         """
-        shares = np.asarray(shares, float)
-        if self.whole:
-            return np.minimum(self.low + np.floor(shares * (self.high - self.low + 1)), self.high).astype(int)
+        shares, step = np.asarray(shares, float), self.step or float(self.whole)
+        if self.log and self.whole:  # an integer for each interval of numbers that round to it
+            low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+            return np.clip(np.round(np.exp(low + shares * (high - low))), self.low, self.high).astype(int)
+        if step:
+            # Of 0 to 0.3 in steps of 0.1 there are 4, though 0.3 / 0.1 is 2.9999999999999996.
+            count = math.floor((self.high - self.low) / step * (1 + 1e-12)) + 1
+            values = self.low + step * np.minimum(np.floor(shares * count), count - 1)
+            return values.astype(int) if self.whole else values
         if self.log:
             values = np.exp(math.log(self.low) + shares * (math.log(self.high) - math.log(self.low)))
         else:
             values = self.low * (1 - shares) + self.high * shares
         return np.clip(values, self.low, self.high)
+
+
+class Choices(NamedTuple):
+    """What a setting may be, without an order.
+
+    Attributes:
+      offered: what a study sees, plain values: those of the trial, or their labels.
+      values: what the trial receives.
+      labels: a word for each.
+      numbers: the values as an array where they are numbers, which one program serves; else None.
+    """
+
+    offered: tuple[Any, ...]
+    values: tuple[Any, ...]
+    labels: tuple[str, ...]
+    numbers: np.ndarray | None
+
+    def spread(self, shares: np.ndarray) -> np.ndarray:
+        """As many of each, by shares in [0, 1)."""
+        assert self.numbers is not None
+        count = len(self.values)
+        return self.numbers[np.minimum((np.asarray(shares) * count).astype(int), count - 1)]
+
+
+def _choices(values: Any) -> Choices:
+    if isinstance(values, Static):
+        return Choices(values.labels, values.values, values.labels, None)
+    values = tuple(each.item() if isinstance(each, np.generic) else each for each in values)
+    labels = static([str(each) for each in values] if all(map(_is_plain, values)) else values).labels
+    numbers = all(isinstance(each, bool | int | float) for each in values)
+    return Choices(
+        values if all(map(_is_plain, values)) else labels,
+        values,
+        labels,
+        np.asarray(values) if numbers else None,
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """What Optuna takes as a choice."""
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def as_place(owner: str, name: str, value: Any) -> Range | Choices:
+    """Where a setting may lie, from what the user wrote for it.
+
+    Args:
+      owner: who asks.
+      name: the setting's.
+      value: a `Range`; a list or array of choices; `static` choices; one of Optuna's distributions, known by its
+        attributes, since Optuna need not be there.
+
+    Raises:
+      TypeError: if it is something else, such as a pair, which might mean a range or two choices.
+      ValueError: a range that is infinite or has no numbers, choices that are none or twice the same.
+    """
+    if isinstance(value, Static | list | range):
+        found: Range | Choices = _choices(value)
+    elif isinstance(value, np.ndarray | jax.Array) and np.ndim(value) == 1:
+        found = _choices(np.asarray(value))
+    elif not isinstance(value, Range) and hasattr(value, "choices"):
+        found = _choices(list(value.choices))
+    elif hasattr(value, "low") and hasattr(value, "high"):
+        whole = getattr(value, "whole", isinstance(value.low, int) and type(value).__name__.startswith("Int"))
+        step = float(getattr(value, "step", None) or 0)
+        found = Range(value.low, value.high, bool(value.log), whole, 0.0 if whole and step == 1 else step)
+    else:
+        pair = " (of a pair it is not known whether it is a range or two choices)" if _is_pair(value) else ""
+        raise TypeError(
+            f"{owner}: {name!r} must be a range, such as uniform(0.0, 0.9), or a list of choices, got "
+            f"{type(value).__name__}{pair}"
+        )
+    if isinstance(found, Range):
+        if not (math.isfinite(found.low) and math.isfinite(found.high)):
+            raise ValueError(
+                f"{owner}: the range of {name!r} must be finite, got {found.low} to {found.high}"
+            )
+        if found.low > found.high or (found.log and found.low <= 0):
+            raise ValueError(
+                f"{owner}: the range of {name!r} has no numbers, got {found.low} to {found.high}"
+            )
+    return found
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2
 
 
 def _checked(owner: str, low: float, high: float) -> None:
@@ -95,25 +194,28 @@ def integers(low: int, high: int) -> Range:
     return Range(low, high, whole=True)
 
 
-def _check(owner: str, space: Any, count: int) -> None:
+def _places(owner: str, space: Any, count: int) -> dict[str, Range | Choices]:
+    """A space, checked, for designs: all of its settings are numbers."""
     if not isinstance(space, Mapping) or not space:
         raise ValueError(f"{owner}: space must map names to ranges, such as uniform(0.0, 0.9)")
-    for name, each in space.items():
-        if not isinstance(each, Range):
+    places = {name: as_place(owner, name, each) for name, each in space.items()}
+    for name, place in places.items():
+        if isinstance(place, Choices) and place.numbers is None:
             raise TypeError(
-                f"{owner}: {name!r} must be a range, such as uniform(0.0, 0.9), got {type(each).__name__}"
+                f"{owner}: the choices of {name!r} are not numbers; let them be an axis of their own beside the "
+                f"design: {name}=gdjax.static([...])"
             )
-        if not (math.isfinite(each.low) and math.isfinite(each.high)):
-            raise ValueError(f"{owner}: the range of {name!r} must be finite, got {each.low} to {each.high}")
     if count < 1:
         raise ValueError(f"{owner}: count must be at least 1, got {count}")
+    return places
 
 
 def random(space: Space, count: int, key: Any) -> dict[str, np.ndarray]:
     """Independent points of a space: of many settings of which few matter, more values of each than a grid.
 
     Args:
-      space: from names to ranges: `uniform`, `log_uniform`, `integers`.
+      space: from names to ranges (`uniform`, `log_uniform`, `integers`), lists of numbers to choose from, or
+        Optuna's distributions.
       count: how many points.
       key: a ``jax.random`` key, or an integer to make one of.
 
@@ -122,7 +224,7 @@ def random(space: Space, count: int, key: Any) -> dict[str, np.ndarray]:
 
     Raises:
       ValueError: an empty or infinite space, or no points.
-      TypeError: if the space holds something else than ranges.
+      TypeError: if the space holds something else than ranges and choices of numbers.
 
     Reference:
       Bergstra, J., & Bengio, Y. (2012). Random search for hyper-parameter optimization. JMLR 13, 281-305.
@@ -133,13 +235,13 @@ def random(space: Space, count: int, key: Any) -> dict[str, np.ndarray]:
       >>> {name: values.shape for name, values in design.items()}
       {'rate': (5,), 'depth': (5,)}
     """
-    _check("random", space, count)
+    places = _places("random", space, count)
     key = jax.random.key(key) if isinstance(key, int) else key
     keys = jax.random.split(key, len(space))
     bits = [np.asarray(jax.random.bits(each, (count,), "uint32"), float) for each in keys]
     return {
         name: each.spread((drawn + 0.5) / 2**32)
-        for (name, each), drawn in zip(space.items(), bits, strict=True)
+        for (name, each), drawn in zip(places.items(), bits, strict=True)
     }
 
 
@@ -150,7 +252,8 @@ def sobol(space: Space, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     range. The first points of a longer design are those of a shorter one.
 
     Args:
-      space: from names to ranges: `uniform`, `log_uniform`, `integers`.
+      space: from names to ranges (`uniform`, `log_uniform`, `integers`), lists of numbers to choose from, or
+        Optuna's distributions.
       count: how many points.
       seed: of the shift, an integer.
 
@@ -161,7 +264,7 @@ def sobol(space: Space, count: int, seed: int = 0) -> dict[str, np.ndarray]:
 
     Raises:
       ValueError: an empty or infinite space, or no points.
-      TypeError: if the space holds something else than ranges.
+      TypeError: if the space holds something else than ranges and choices of numbers.
       ImportError: without SciPy.
 
     Reference:
@@ -180,7 +283,7 @@ def sobol(space: Space, count: int, seed: int = 0) -> dict[str, np.ndarray]:
       >>> runs.rate.dims
       ('sample',)
     """
-    _check("sobol", space, count)
+    places = _places("sobol", space, count)
     try:
         from scipy.stats import qmc
     except ImportError as error:
@@ -190,4 +293,4 @@ def sobol(space: Space, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     points = qmc.Sobol(len(space), scramble=False, bits=bits).random_base2(number)[:count]
     shift = np.random.default_rng(seed).integers(2**bits, size=len(space))
     shares = (((points * 2**bits).astype(np.int64) ^ shift) + 0.5) / 2**bits
-    return {name: each.spread(shares[:, i]) for i, (name, each) in enumerate(space.items())}
+    return {name: each.spread(shares[:, i]) for i, (name, each) in enumerate(places.items())}

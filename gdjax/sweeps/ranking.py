@@ -9,7 +9,7 @@ import xarray as xr
 
 from gdjax.types import FAILED, Status
 
-__all__ = ["Ranking", "intervals", "judged", "labels", "last", "ranking", "run_dimensions"]
+__all__ = ["Ranking", "bounds", "intervals", "judged", "labels", "last", "ranking", "run_dimensions"]
 
 _ROWS = 4096
 """Settings that are resampled at a time."""
@@ -54,8 +54,10 @@ def last(array: xr.DataArray) -> xr.DataArray:
     return array.isel(step=-1, drop=True).copy(data=ends)
 
 
-def judged(dataset: xr.Dataset, by: str = "value") -> xr.DataArray:
+def judged(dataset: xr.Dataset, by: str = "value", maximize: bool = False) -> xr.DataArray:
     r"""One number a run to compare runs by: :math:`+\infty` where it failed, NaN where it is not finished.
+
+    Where more is better, a run that failed has :math:`-\infty`.
 
     A run has failed if its status says so (`gdjax.Status`: ``NONFINITE``, ``DIVERGED``, ``UNBOUNDED``,
     ``INFEASIBLE``), or if the number is not finite.
@@ -63,6 +65,7 @@ def judged(dataset: xr.Dataset, by: str = "value") -> xr.DataArray:
     Args:
       dataset: what `gdjax.sweep` returned.
       by: a variable with one number a run; of one along ``step`` the last that was recorded.
+      maximize: whether more is better.
 
     Raises:
       ValueError: if there is no such variable, or if it is an array in each run.
@@ -82,12 +85,12 @@ def judged(dataset: xr.Dataset, by: str = "value") -> xr.DataArray:
     if own:
         raise ValueError(f"{by!r} is an array over {', '.join(own)} in each run; runs compare by one number")
     array = last(array).transpose(*dims).astype(float)
-    lost = ~np.isfinite(array)
+    lost, worst = ~np.isfinite(array), -np.inf if maximize else np.inf
     if "status" not in dataset:
-        return array.where(~lost, np.inf)
+        return array.where(~lost, worst)
     status = dataset["status"]
     lost |= status.isin([int(each) for each in FAILED])
-    return array.where(~lost, np.inf).where(status != int(Status.RUNNING))
+    return array.where(~lost, worst).where(status != int(Status.RUNNING))
 
 
 class Ranking(NamedTuple):
@@ -96,10 +99,11 @@ class Ranking(NamedTuple):
     Attributes:
       dims: the dimensions of a setting.
       index: for each setting its place along each of ``dims``, shape ``(settings, dims)``.
-      rows: the numbers of its runs, ascending, ``inf`` for those that failed and NaN, last of all, for
-        those that are not finished; shape ``(settings, runs)``.
+      rows: the numbers of its runs, times ``sign``, ascending, ``inf`` for those that failed and NaN, last of
+        all, for those that are not finished; shape ``(settings, runs)``.
       counts: finished runs of each.
-      medians: over the finished runs; ``inf`` where half of them or more failed, NaN without any.
+      medians: over the finished runs; infinite where half of them or more failed, NaN without any.
+      sign: -1 where more is better, else 1.
     """
 
     dims: tuple[str, ...]
@@ -107,6 +111,7 @@ class Ranking(NamedTuple):
     rows: np.ndarray
     counts: np.ndarray
     medians: np.ndarray
+    sign: int = 1
 
     @property
     def failed(self) -> np.ndarray:
@@ -119,13 +124,19 @@ def _halfway(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(low == high, low, low / 2 + high / 2)  # nothing overflows, and infinity stays
 
 
-def ranking(dataset: xr.Dataset, by: str = "value", over: str | Iterable[str] | None = "seed") -> Ranking:
+def ranking(
+    dataset: xr.Dataset,
+    by: str = "value",
+    over: str | Iterable[str] | None = "seed",
+    maximize: bool = False,
+) -> Ranking:
     """Orders settings by the median over some dimensions; those that tie, by the share that failed.
 
     Args:
       dataset: what `gdjax.sweep` returned.
       by: as `judged` takes it.
       over: the dimensions that the median is over; None makes a setting of every run.
+      maximize: whether more is better.
 
     Raises:
       ValueError: an unknown variable or dimension.
@@ -137,7 +148,8 @@ def ranking(dataset: xr.Dataset, by: str = "value", over: str | Iterable[str] | 
       >>> ranking(runs).medians.tolist()
       [1.5, 4.0]
     """
-    numbers = judged(dataset, by)
+    sign = -1 if maximize else 1
+    numbers = sign * judged(dataset, by, maximize)
     over = [over] if isinstance(over, str) else list(over or ())
     for name in over:
         if name not in numbers.dims:
@@ -151,7 +163,23 @@ def ranking(dataset: xr.Dataset, by: str = "value", over: str | Iterable[str] | 
     found = Ranking(dims, np.empty(0), rows, counts, medians)
     order = np.lexsort((found.failed, medians))
     index = np.stack(np.unravel_index(order, shape), 1) if dims else np.zeros((1, 0), int)
-    return Ranking(dims, index, rows[order], counts[order], medians[order])
+    return Ranking(dims, index, rows[order], counts[order], sign * medians[order], sign)
+
+
+def bounds(
+    found: Ranking, shown: int | None = None, level: float = 0.95, samples: int = 1000, key: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The bootstrap intervals of the medians of a ranking.
+
+    Args:
+      found: the ranking.
+      shown: of how many settings, the best first; None for all.
+      level: as `intervals` takes it.
+      samples: as `intervals` takes it.
+      key: as `intervals` takes it.
+    """
+    low, high = intervals(found.rows[:shown], found.counts[:shown], level, samples, key)
+    return (low, high) if found.sign > 0 else (-high, -low)
 
 
 def intervals(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from gdjax.sweeps.ranking import intervals, labels, ranking, run_dimensions
+from gdjax.sweeps.ranking import bounds, labels, ranking, run_dimensions
 from gdjax.types import Status
 
 __all__ = ["best", "rank", "to_dataframe"]
@@ -24,19 +24,22 @@ def rank(
     level: float = 0.95,
     samples: int = 1000,
     key: int = 0,
+    maximize: bool = False,
 ) -> pd.DataFrame:
-    """All settings from the best to the worst, by the median over seeds, with bootstrap intervals.
+    r"""All settings from the best to the worst, by the median over seeds, with bootstrap intervals.
 
-    Runs that failed count as infinite, so the median of a setting where half of them or more failed is
-    infinite, and so is an upper bound that may well lie among them. Runs that are not finished do not count.
+    Runs that failed count as infinite (:math:`-\infty` where more is better), so the median of a setting where
+    half of them or more failed is infinite, and so is a bound that may well lie among them. Runs that are not
+    finished do not count.
 
     Args:
       dataset: what `gdjax.sweep` returned.
-      by: a variable with one number a run, less is better; of one along ``step`` the last that was recorded.
+      by: a variable with one number a run; of one along ``step`` the last that was recorded.
       over: the dimensions that the median is over; None makes a setting of every run.
       level: of the intervals, in (0, 1).
       samples: of the bootstrap, at least 1.
       key: an integer; the same draws the same samples.
+      maximize: whether more is better, as of an accuracy.
 
     Returns:
       A row a setting, in order: its coordinates, ``median``, ``low`` and ``high`` (`intervals`; NaN with
@@ -53,8 +56,8 @@ def rank(
       >>> sweeps.rank(runs)[["rate", "median", "failed", "runs"]].values.tolist()
       [[0.2, 2.0, 0.0, 3.0], [0.1, 4.0, 0.0, 3.0]]
     """
-    found = ranking(dataset, by, over)
-    low, high = intervals(found.rows, found.counts, level, samples, key)
+    found = ranking(dataset, by, over, maximize)
+    low, high = bounds(found, None, level, samples, key)
     columns: dict[str, Any] = {
         name: values[found.index[:, found.dims.index(dim)]]
         for name, dim, values in labels(dataset, found.dims)
@@ -64,14 +67,20 @@ def rank(
     return pd.DataFrame(columns, index=pd.RangeIndex(1, len(found.medians) + 1, name="rank"))
 
 
-def best(dataset: xr.Dataset, by: str = "value", over: str | Iterable[str] | None = None) -> xr.Dataset:
-    """The run with the lowest number, or the setting with the lowest median.
+def best(
+    dataset: xr.Dataset,
+    by: str = "value",
+    over: str | Iterable[str] | None = None,
+    maximize: bool = False,
+) -> xr.Dataset:
+    """The run with the lowest number, or the setting with the lowest median; the highest, with ``maximize``.
 
     Args:
       dataset: what `gdjax.sweep` returned.
-      by: a variable with one number a run, less is better; of one along ``step`` the last that was recorded.
+      by: a variable with one number a run; of one along ``step`` the last that was recorded.
       over: None for the best run. Such as ``"seed"`` for the best setting by the median over seeds, in
         which runs that failed count as infinite.
+      maximize: whether more is better, as of an accuracy.
 
     Returns:
       That part of the dataset: of the dimensions those of ``over`` are left.
@@ -86,8 +95,10 @@ def best(dataset: xr.Dataset, by: str = "value", over: str | Iterable[str] | Non
       ...                    "status": (("rate", "seed"), [[2, 5], [2, 2]])}, coords={"rate": [0.1, 0.2]})
       >>> float(sweeps.best(runs).value), float(sweeps.best(runs, over="seed").rate)
       (1.0, 0.2)
+      >>> float(sweeps.best(runs, maximize=True).value)
+      3.0
     """
-    found = ranking(dataset, by, over)
+    found = ranking(dataset, by, over, maximize)
     if not len(found.medians) or not np.isfinite(found.medians[0]):
         if not found.counts.any():
             raise ValueError("best: no run is finished")
