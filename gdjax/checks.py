@@ -147,17 +147,17 @@ def number(owner: str, name: str, value: Any, within: Range, wanted: str = "a nu
     if not real(value):
         way = f"; float({name}) may be meant" if holds_one(value) else ""
         raise TypeError(f"{owner}: {name} must be {wanted}, got {named(value)}{way}")
-    numbers = known(value)
-    if numbers is None:
-        return
-    if numbers.shape != ():
-        raise ValueError(
-            f"{owner}: {name} has shape {numbers.shape}; it takes one number (several: jax.vmap)"
-        )
-    number = float(numbers)
-    if not within.holds(np.float64(number)):
-        words = within.words(math.isfinite(number))
-        raise ValueError(f"{owner}: {name} must be {words}, got {value!s}")
+    if not isinstance(value, int | float):
+        numbers = known(value)
+        if numbers is None:
+            return
+        if numbers.shape != ():
+            raise ValueError(
+                f"{owner}: {name} has shape {numbers.shape}; it takes one number (several: jax.vmap)"
+            )
+        value = value if isinstance(value, np.generic) else numbers[()]
+    if not within.contains(value):
+        raise ValueError(f"{owner}: {name} must be {within.words(math.isfinite(value))}, got {value!s}")
 
 
 def concrete(owner: str, **values: Any) -> None:
@@ -196,18 +196,21 @@ def weights(owner: str, infinite: bool = False, **values: Any) -> None:
     """Raises where numbers, arrays or trees of them are not real, or where they are known and negative."""
     within = Range(low=0, infinite=infinite)
     for name, tree in values.items():
+        if isinstance(tree, int | float) and not isinstance(tree, bool):
+            number(owner, name, tree, within)
+            continue
         for path, leaf in tree_leaves_with_path(tree, is_leaf=lambda node: node is None or callable(node)):
             where = f" at {keystr(path)}" if path else ""
             if not real(leaf, truths=True) or isinstance(leaf, bool):
                 wanted = "a number, an array or a tree of them"
                 raise TypeError(f"{owner}: {name} must be {wanted}, got {named(leaf)}{where}")
             numbers = known(leaf)
-            numbers = np.zeros(()) if numbers is None else numbers.astype(float)
-            good = within.holds(numbers)
-            if not np.all(good):
-                wrong = numbers[~good][0]
-                words = within.words(bool(np.isfinite(wrong)))
-                raise ValueError(f"{owner}: {name} must be {words}, got {wrong}{where}")
+            least = 0 if numbers is None or numbers.size == 0 else numbers.min()  # NaN, where there is one
+            most = 0 if numbers is None or numbers.size == 0 else numbers.max()
+            wrong = most if within.contains(float(least)) else least
+            if not within.contains(float(wrong)):
+                words = within.words(math.isfinite(wrong))
+                raise ValueError(f"{owner}: {name} must be {words}, got {wrong!s}{where}")
 
 
 def integer(owner: str, low: int = 0, **values: Any) -> None:
@@ -218,7 +221,8 @@ def integer(owner: str, low: int = 0, **values: Any) -> None:
                 f"{owner}: {name} must be a Python integer, got a tracer: it sets shapes, so that it is fixed when "
                 "a program is compiled (an axis of a sweep: gdjax.static)"
             )
-        whole = hasattr(value, "__index__") and not isinstance(value, bool | np.bool_) and np.ndim(value) == 0
+        index = hasattr(value, "__index__") and not isinstance(value, bool | np.bool_)
+        whole = type(value) is int or (index and np.ndim(value) == 0)
         if not whole or value < low:
             raise ValueError(f"{owner}: {name} must be an integer of at least {low}, got {value!r}")
 

@@ -98,9 +98,9 @@ def minimize(
       'trust_region()'
     """
     method = None
-    if not isinstance(objective, Objective):
-        checks.objective(objective, params)
     if optimizer is None:
+        if not isinstance(objective, Objective):
+            checks.objective(objective, params)
         params = checks.float_params(params, "minimize")
         method, optimizer = default_optimizer(objective, params)
     run = Run(objective, params, optimizer, stop=stop, max_steps=max_steps, record=record, key=key)

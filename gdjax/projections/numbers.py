@@ -106,6 +106,11 @@ def _numbers(owner: str, name: str, bound: Any, nothing: float) -> None:
             raise ValueError(f"{owner}: {where} must leave room {side} it, got {nothing}")
 
 
+def _plain(bound: Any) -> bool:
+    """Whether a bound is Python's number or None, as most are."""
+    return bound is None or type(bound) in (int, float)
+
+
 def ordered(owner: str, lower: Any, upper: Any) -> None:
     """Raises where bounds are known at the door and leave no room.
 
@@ -118,6 +123,10 @@ def ordered(owner: str, lower: Any, upper: Any) -> None:
       ValueError: if a lower bound exceeds its upper one, or a bound is NaN.
       TypeError: if a bound is no number.
     """
+    if _plain(lower) and _plain(upper):
+        low, high = -np.inf if lower is None else lower, np.inf if upper is None else upper
+        if low <= high and low < np.inf and high > -np.inf:
+            return
     _numbers(owner, "lower", lower, np.inf)
     _numbers(owner, "upper", upper, -np.inf)
     for pair in _pairs(owner, lower, upper):
