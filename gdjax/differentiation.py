@@ -1,13 +1,11 @@
-r"""Which derivatives a function bears, and functions that bear more.
+r"""Functions that bear more derivatives than JAX finds in them: by forward mode alone, or by differences.
 
-JAX takes derivatives in two modes, and not every function bears both: a `jax.custom_vjp` bears only reverse mode,
-a ``while_loop`` or diffrax's ``ForwardMode`` only forward mode, a callback none. What a function bears is tried on
-shapes; nothing is evaluated.
+What a function bears by itself `gdjax.differentiability` tells.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,156 +15,7 @@ from jax.flatten_util import ravel_pytree
 from gdjax import jaxprs
 from gdjax.types import Params
 
-__all__ = ["Modes", "finite_differences", "forward_mode", "isolated", "modes"]
-
-
-class Modes(NamedTuple):
-    """Which derivatives a function bears.
-
-    Attributes:
-      forward: Jacobian-vector products.
-      reverse: gradients, or vector-Jacobian products.
-      second: Jacobian-vector products of these, which Hessians are made of.
-    """
-
-    forward: bool
-    reverse: bool
-    second: bool
-
-
-_CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "scan", "cond"})
-"""What bears all that its inside bears."""
-
-_ORDINARY = frozenset(
-    {
-        "add",
-        "add_any",
-        "sub",
-        "mul",
-        "div",
-        "rem",
-        "neg",
-        "max",
-        "min",
-        "abs",
-        "sign",
-        "square",
-        "sqrt",
-        "rsqrt",
-    }
-    | {
-        "cbrt",
-        "pow",
-        "integer_pow",
-        "exp",
-        "exp2",
-        "log",
-        "log1p",
-        "expm1",
-        "sin",
-        "cos",
-        "tan",
-        "tanh",
-        "asin",
-    }
-    | {
-        "acos",
-        "atan",
-        "atan2",
-        "sinh",
-        "cosh",
-        "asinh",
-        "acosh",
-        "atanh",
-        "logistic",
-        "erf",
-        "erfc",
-        "erf_inv",
-    }
-    | {"floor", "ceil", "round", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "xor", "is_finite"}
-    | {
-        "select_n",
-        "clamp",
-        "convert_element_type",
-        "stop_gradient",
-        "copy",
-        "iota",
-        "broadcast_in_dim",
-        "reshape",
-    }
-    | {"concatenate", "pad", "rev", "slice", "squeeze", "expand_dims", "transpose", "split", "reduce_sum"}
-    | {"reduce_max", "reduce_min", "reduce_and", "reduce_or", "argmax", "argmin", "cumsum", "dot_general"}
-    | {
-        "conv_general_dilated",
-        "gather",
-        "scatter",
-        "scatter-add",
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "sort",
-    }
-    | {"cholesky", "triangular_solve", "random_bits", "random_wrap", "random_unwrap", "threefry2x32"}
-    | {"shift_left", "shift_right_logical", "shift_right_arithmetic"}
-)
-"""Operations known to bear every derivative; of any other it is tried."""
-
-
-def _bears_all(program: Any) -> bool:
-    """Whether nothing in a program could refuse a derivative: to look costs less than to try."""
-    eqn: Any
-    for eqn in program.eqns:
-        inside = jaxprs.inside(eqn) if eqn.primitive.name in _CALLS else None
-        if not (eqn.primitive.name in _ORDINARY if inside is None else all(map(_bears_all, inside))):
-            return False
-    return True
-
-
-def _possible(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether a function can be traced: JAX, and libraries too, refuse derivatives by errors of any type."""
-    try:
-        jax.eval_shape(function, *arguments)
-    except Exception:
-        return False
-    return True
-
-
-def modes(function: Callable[[Params], Any], params: Params) -> Modes:
-    """Which derivatives a function bears, tried abstractly: it is traced once and not evaluated.
-
-    Args:
-      function: ``params -> array``, or a pytree of arrays.
-      params: a point; only its shapes are read.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from gdjax import differentiation
-      >>> differentiation.modes(jnp.sin, jnp.array(1.0))
-      Modes(forward=True, reverse=True, second=True)
-      >>> loop = lambda x: jax.lax.while_loop(lambda x: x > 1.0, lambda x: x / 2, x)
-      >>> differentiation.modes(loop, jnp.array(8.0))
-      Modes(forward=True, reverse=False, second=False)
-    """
-    program = jaxprs.Program(function, params)
-    if _bears_all(program.jaxpr):
-        return Modes(True, True, True)
-    traced = functools.partial(program, program.constants)
-
-    def along(params):
-        return jax.jvp(traced, (params,), (params,))[1]
-
-    def gradient(params):
-        outputs, back = jax.vjp(traced, params)
-        return back(outputs)[0]
-
-    forward, reverse = _possible(along, params), _possible(gradient, params)
-    second = forward and reverse and _possible(lambda p: jax.jvp(gradient, (p,), (p,))[1], params)
-    return Modes(forward, reverse, second)
-
-
-def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)``, traced apart: where it raises, nothing of it is left in the program around it."""
-    program = jaxprs.Program(function, *arguments)
-    return program(program.constants, *arguments)
+__all__ = ["finite_differences", "forward_mode"]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))

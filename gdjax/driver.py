@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import checks, control_flow, fixed, implicit, recording, scalars, trees
-from gdjax.evaluation import Evaluator
+from gdjax import checks, control_flow, fixed, implicit, recording, trees
+from gdjax.evaluation import Evaluator, value_and_grad
 from gdjax.fixed import Position
 from gdjax.objectives import Objective
 from gdjax.stopping import StopCriterion, as_criterion, residual_below
-from gdjax.types import Answer, Params, Result, Scalar, Status, Step
+from gdjax.types import Answer, Params, Result, Scalar, Status, Step, ValueFn
 
 __all__ = ["Run", "RunState"]
 
@@ -158,13 +158,26 @@ class Run:
 
     def move(self, position: Position) -> tuple[Scalar, Params, Position]:
         """One evaluation and one update: value, gradient and the next position."""
-        value, grad = scalars.value_and_grad(self._evaluator.value_fn(position.draws))(position.params)
+        value, grad = value_and_grad(self._evaluator.value_fn(position.draws), position.params)
         return value, grad, self.propose(value, grad, position)
 
     def unrecorded(self) -> "Run":
         """The same run, recording nothing."""
         arrays, (max_steps, _) = self.tree_flatten()
         return Run.tree_unflatten((max_steps, None), arrays)
+
+    def value_fn(self) -> ValueFn:
+        """The objective over all data, where that is known; traced once a run."""
+        return self._evaluator.full()
+
+    def using(self, optimizer: Any, objective: ValueFn | None = None) -> "Run":
+        """The same run by another optimizer, and on another objective where one is given."""
+        (same, params, _, stop, key), static = self.tree_flatten()
+        changed = trees.callables_as_trees((same if objective is None else objective, optimizer))
+        run = Run.tree_unflatten(static, (changed[0], params, changed[1], stop, key))
+        if objective is None:
+            run._evaluator = self._evaluator  # keeps what it has traced
+        return run
 
     def step(self, state: RunState) -> RunState:
         """Evaluates the proposed point and lets the optimizer judge it and propose the next.
@@ -245,7 +258,7 @@ class Run:
             total, optimality = self._evaluator.full(), getattr(self.optimizer, "optimality", None)
             if optimality is not None:  # a method that minimizes more than the objective: a regularizer
                 total = optimality(total, answer.params, state.optimizer)[2]
-            full, grad = jax.value_and_grad(total)(answer.params)
+            full, grad = value_and_grad(total, answer.params)
             if trees.own_answer(state.optimizer, answer.params) is None:
                 residual = trees.norm(grad).astype(residual.dtype)
             value = full.astype(value.dtype)

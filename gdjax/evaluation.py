@@ -5,16 +5,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gdjax import checks
+from gdjax import checks, differentiability, differentiation, scalars
 from gdjax.objectives import Composite, Mean, Objective
-from gdjax.types import Scalar, ValueFn
+from gdjax.types import Params, Scalar, ValueFn
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "value_and_grad"]
 
 
 def _parts(function: Any) -> tuple[list[Any], Any]:
     """The functions that a `Composite` is made of, and how to put them together; else the function itself."""
     return jax.tree.flatten(function, is_leaf=lambda f: callable(f) and not isinstance(f, Composite | Mean))
+
+
+def value_and_grad(value_fn: ValueFn, params: Params) -> tuple[Scalar, Params]:
+    r"""Value and gradient, by reverse mode.
+
+    Of a `Composite` whose model bears forward mode only the gradient is :math:`J^T \nabla \ell` with its Jacobian,
+    which methods for least squares take anyway.
+
+    Raises:
+      TypeError: if the objective does not bear this.
+    """
+    try:
+        return scalars.value_and_grad(value_fn)(params)
+    except Exception:
+        with differentiability.needed("the optimizer", "reverse", value_fn, params):
+            has = differentiability.modes(value_fn, params)
+            if has.reverse or not has.forward or not isinstance(value_fn, Composite):
+                raise
+            return jax.value_and_grad(differentiation.forward_mode(value_fn))(params)
 
 
 class Evaluator:

@@ -136,7 +136,12 @@ def is_least_squares(objective: Any) -> bool:
       >>> gdjax.objectives.is_least_squares(gdjax.least_squares(jnp.sin))
       True
     """
-    return isinstance(objective, Composite) and objective.loss is _half_squares and objective.penalty is None
+    if not isinstance(objective, Composite) or objective.penalty is not None:
+        return False
+    loss = objective.loss
+    while isinstance(loss, Partial) and not loss.args:  # as functions cross `jit`
+        loss = loss.func
+    return loss is _half_squares
 
 
 def _loss_at(loss, batch):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import checks
+from gdjax import checks, differentiability
 from gdjax.linalg.subproblems import Move, norm
 from gdjax.trees import flat, unit
 from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
@@ -252,12 +252,23 @@ def join(base: Base, answer: Answer) -> Base:
     return base._replace(answer=answer)
 
 
-def operator_at(curvature: Curvature, value_fn: ValueFn, params: Params) -> Operator:
-    """The curvature at ``params`` as an operator on flat vectors."""
+def operator_at(owner: str, curvature: Curvature, value_fn: ValueFn, params: Params) -> Operator:
+    """The curvature at ``params`` as an operator on flat vectors, for the method ``owner``."""
     x, back = flat(params)
-    operator = checks.operator(curvature(value_fn, params))
+
+    def at_need():
+        return differentiability.needed(owner, "second", value_fn, params)
+
+    with at_need():
+        operator = checks.operator(curvature(value_fn, params))
+        differentiability.isolated(operator.product, params)  # to be refused here and not by the compiler
 
     def product(v):
-        return flat(operator.product(back(v)))[0]
+        with at_need():
+            return flat(operator.product(back(v)))[0]
 
-    return Operator(product, lambda: operator.dense().astype(x.dtype))
+    def dense():
+        with at_need():
+            return operator.dense().astype(x.dtype)
+
+    return Operator(product, dense)

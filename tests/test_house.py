@@ -23,6 +23,7 @@ LAYERS = [
     {
         "acceleration",
         "damping",
+        "differentiability",
         "differentiation",
         "loops",
         "compilation",

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax import control_flow, differentiation
+from gdjax import control_flow, differentiability
 from gdjax.objectives import Composite
 from gdjax.trees import power_of_two
 from gdjax.types import Params, Scalar
@@ -75,7 +75,7 @@ def _by_rows(model, x):
 
     identity = jnp.eye(outputs.size, dtype=outputs.dtype)
     try:
-        return outputs, differentiation.isolated(jax.vmap(row), identity)
+        return outputs, differentiability.isolated(jax.vmap(row), identity)
     except Exception:  # a callback may say that it does not map
         return outputs, jax.lax.map(row, identity)
 
@@ -88,11 +88,11 @@ def _outputs_and_jacobian(model, x, size):
     short, other = (_by_columns, _by_rows) if x.size <= size else (_by_rows, _by_columns)
     mode = short
     try:
-        outputs, jacobian = differentiation.isolated(lambda x: short(model, x), x)
+        outputs, jacobian = short(model, x)
     except Exception as refusal:
         mode = other
         try:
-            outputs, jacobian = differentiation.isolated(lambda x: other(model, x), x)
+            outputs, jacobian = other(model, x)
         except Exception:
             raise refusal from None
     if mode is _by_rows:
@@ -104,7 +104,7 @@ def _outputs_and_jacobian(model, x, size):
 def _or_else(model, x, jacobian):
     """The Jacobian by columns where the model bears it."""
     try:
-        return differentiation.isolated(lambda x: _by_columns(model, x)[1], x)
+        return differentiability.isolated(lambda x: _by_columns(model, x)[1], x)
     except Exception:
         return jacobian
 

@@ -69,7 +69,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     residual = norm(boxes.projected(x, grad, box.lower, box.upper))
     base = trials.move_to(old, judged, params, value, grad, residual)
     origin, _ = trees.flat(base.answer.params)
-    operator = trials.operator_at(curvature, value_fn, base.answer.params)
+    operator = trials.operator_at("bounded_trust_region", curvature, value_fn, base.answer.params)
     matrix = control_flow.cond(judged.accept, operator.dense, lambda: state.matrix)
 
     first = old.count == 0

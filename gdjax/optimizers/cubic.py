@@ -72,7 +72,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     judged = trials.judge(old, x, value, grad)
     base = trials.move_to(old, judged, params, value, grad)
     origin, _ = trees.flat(base.answer.params)
-    operator = trials.operator_at(curvature, value_fn, base.answer.params)
+    operator = trials.operator_at("cubic_newton", curvature, value_fn, base.answer.params)
     factors = control_flow.cond(judged.accept, lambda: eigen(operator.dense()), lambda: state.factors)
     first = _first_weight(weight, origin, base.grad, factors)
     size = jnp.where(judged.fresh, state.weight, _next_weight(state.weight, judged))

@@ -16,7 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from gdjax import arguments, checks, control_flow, trees, trials
+from gdjax import arguments, checks, control_flow, differentiability, trees, trials
 from gdjax.linalg.jacobians import Spectrum, damped_solve, require_composite, rows_at, spectrum
 from gdjax.linalg.subproblems import Move, norm
 from gdjax.trials import Base, Judgement
@@ -245,7 +245,9 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     shift = damping.shift(numbers, found)
     move = _move(found, shift, base.grad)
     if geodesic is not None:
-        step = _bent(composite, here, move.step, found, shift, geodesic)
+        with differentiability.needed("levenberg_marquardt(geodesic=...)", "second", composite, here):
+            bent = Partial(_bent, composite)
+            step = differentiability.isolated(bent, here, move.step, found, shift, geodesic)
         move = move._replace(step=step)
     base, moves = trials.propose(base, move, x, back)
     return moves, LevenbergMarquardtState(base.answer, trials.split(base), found, numbers)

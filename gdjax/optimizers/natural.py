@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gdjax import checks, derivatives
+from gdjax import checks, derivatives, differentiability
 from gdjax.damping import Levenberg, reduction_ratio, sound_damping
 from gdjax.derivatives import gauss_newton
 from gdjax.types import Curvature, Operator, Params, Scalar, Transformation
@@ -182,7 +182,8 @@ def natural_gradient(
             checks.require("natural_gradient with Levenberg damping", value=value)
             ratio = jnp.where(state.count == 0, 0.5, _ratio(state, x, value))
             level = damping.after(level, ratio)
-        operator = checks.operator(curvature(value_fn, params))
+        with differentiability.needed("natural_gradient", "second", value_fn, params):
+            operator = checks.operator(curvature(value_fn, params))
         product = _product(operator, unravel)
         kept = momentum * state.direction
         direction = kept - solve(operator, g + product(kept), unravel, level)

@@ -16,7 +16,7 @@ from gdjax import checks, control_flow, derivatives, linalg, trees, trials
 from gdjax.linalg.subproblems import norm
 from gdjax.linalg.subproblems.model import scales
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
-from gdjax.types import Curvature, Operator, Scalar, Transformation
+from gdjax.types import Curvature, Method, Operator, Scalar, Transformation
 
 __all__ = ["Forcing", "Region", "Truncation", "absolute", "damped", "newton", "newton_cg", "shifted"]
 
@@ -175,11 +175,11 @@ def _direction_init(parts, params, x):
 
 
 def _direction_update(parts, memory, move):
-    _, fresh, curvature = parts
+    _, fresh, curvature, owner = parts
     params, _, _, extra = move.given
     value_fn = extra.get("value_fn")
-    checks.require("newton", value_fn=value_fn)
-    operator = trials.operator_at(curvature, value_fn, params)
+    checks.require(owner, value_fn=value_fn)
+    operator = trials.operator_at(owner, curvature, value_fn, params)
     return control_flow.cond(
         move.accepted,
         lambda: fresh(memory, operator, move.grad, move),
@@ -203,16 +203,16 @@ def _plain_init(parts, params):
 
 def _plain_update(parts, updates, state, params=None, *, value_fn: Any = None, **extra):
     del extra
-    checks.require("newton", params=params, value_fn=value_fn)
-    _, fresh, curvature = parts
+    _, fresh, curvature, owner = parts
+    checks.require(owner, params=params, value_fn=value_fn)
     grad, back = trees.flat(updates)
-    step, memory = fresh(state.memory, trials.operator_at(curvature, value_fn, params), grad)
+    step, memory = fresh(state.memory, trials.operator_at(owner, curvature, value_fn, params), grad)
     return back(_downhill(step, grad)), NewtonState(memory)
 
 
 def _method(owner, begin, fresh, curvature, step) -> Transformation:
     derivatives.checked(owner, curvature)
-    parts = trees.callables_as_trees((begin, fresh, curvature))
+    parts = (*trees.callables_as_trees((begin, fresh, curvature)), Method(owner))
     step = backtracking() if step is None else step
     if isinstance(step, Search):
         init, update = Partial(_direction_init, parts), Partial(_direction_update, parts)

@@ -194,7 +194,7 @@ def _next_x(parts, state, rho, v, maps, point, given):
     rule = parts.x_update
     if isinstance(rule, NewtonStep):
         checks.require("admm", value_fn=extra.get("value_fn"))
-        operator = operator_at(rule.curvature, extra["value_fn"], params)
+        operator = operator_at("newton_step", rule.curvature, extra["value_fn"], params)
         right = -grad - rho * transpose(forward(x) - v)
         found = linalg.cg(
             lambda p: operator.product(p) + rho * transpose(forward(p)), right, tolerance=rule.tolerance

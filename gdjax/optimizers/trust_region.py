@@ -224,7 +224,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         product, dense, anew = _times(matrix), lambda: matrix, None
     else:
         checks.require("trust_region", value_fn=value_fn)
-        operator = trials.operator_at(curvature, value_fn, base.answer.params)
+        operator = trials.operator_at("trust_region", curvature, value_fn, base.answer.params)
         product, dense = operator.product, operator.dense
         if not isinstance(matrix, tuple):
             spell, change = _looked_at(spell, judged, base.answer.value, state.radius)
