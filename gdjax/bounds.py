@@ -1,17 +1,17 @@
 r"""What methods between bounds share: the box :math:`l \le x \le u`, moves inside, and what holds at answers."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from gdjax.linalg import boxes
 from gdjax.trees import flat
-from gdjax.types import Params
+from gdjax.types import Params, ValueFn
 
-__all__ = ["Between", "Box", "box_of"]
+__all__ = ["Box", "Limits", "box_of", "held_by"]
 
 
 class Box(NamedTuple):
@@ -67,24 +67,32 @@ def box_of(owner: str, bounds: tuple[Any, Any], params: Params) -> Box:
     return Box(flat(lower)[0], flat(upper)[0], (lower, upper))
 
 
-class Between(optax.GradientTransformationExtraArgs):
-    """A transformation between bounds, and what holds at its answers: where no wall does, the gradient is zero."""
+class Limits(NamedTuple):
+    """The bounds as they were given."""
 
-    def walls(self, params: Params, state: Any) -> tuple[Box, jax.Array]:
-        """The box, and the gradient at the answer, flat."""
-        raise TypeError("this transformation does not say what its bounds are")
+    lower: Any
+    upper: Any
 
-    def optimality(self, value_fn: Any, params: Params, state: Any) -> Any:
-        """The conditions that `gdjax.implicit.root` differentiates."""
-        box, grad = self.walls(params, state)
-        x = flat(params)[0]
-        fixed = box.lower == box.upper
-        low = jax.lax.stop_gradient((x <= box.lower) & ((grad > 0) | fixed))
-        high = jax.lax.stop_gradient((x >= box.upper) & (grad < 0) & ~fixed)
 
-        def conditions(unknowns):
-            point, slope = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
-            walls = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
-            return (jnp.where(low | high, point - walls, slope),)
+def held_by(
+    box: Box, grad: jax.Array, value_fn: ValueFn, params: Params
+) -> tuple[tuple[Params], Callable[[Any], Any]]:
+    """The unknowns and equations of answers between bounds: where no wall holds, the gradient is zero.
 
-        return (params,), conditions, value_fn
+    Args:
+      box: the bounds.
+      grad: the gradient at the answer, flat.
+      value_fn: the objective.
+      params: the answer.
+    """
+    x = flat(params)[0]
+    fixed = box.lower == box.upper
+    low = jax.lax.stop_gradient((x <= box.lower) & ((grad > 0) | fixed))
+    high = jax.lax.stop_gradient((x >= box.upper) & (grad < 0) & ~fixed)
+
+    def equations(unknowns):
+        point, slope = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
+        walls = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
+        return (jnp.where(low | high, point - walls, slope),)
+
+    return (params,), equations

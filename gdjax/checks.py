@@ -1,6 +1,7 @@
 """Errors at the door: what can be wrong with what a user passes, said by name."""
 
 import math
+import sys
 from typing import Any
 
 import jax
@@ -122,14 +123,49 @@ def random_key(key: Any) -> Any:
 
 
 def require(owner: str, **arguments: Any) -> None:
-    """Raises where an extra argument that ``owner`` needs was not passed to ``update``."""
+    """Raises where an extra argument that ``owner`` needs was not passed to ``update``, and says who dropped it."""
     missing = [name for name, given in arguments.items() if given is None]
-    if missing:
-        wanted = ", ".join(f"{name}=..." for name in missing)
+    if not missing:
+        return
+    needs, wrapper = f"{owner} needs {' and '.join(missing)}", _dropped_by(missing[0])
+    if wrapper is not None:
         raise TypeError(
-            f"{owner} needs {' and '.join(missing)}: call update(grads, state, params, {wanted}); "
-            "gdjax.minimize passes them"
+            f"{needs}, which gdjax.minimize passes to update; {wrapper} around it does not pass extra arguments "
+            "on: leave it out, or write a wrapper whose update takes **extra and hands it to the inner update"
         )
+    wanted = ", ".join(f"{name}=..." for name in missing)
+    raise TypeError(f"{needs}: call update(grads, state, params, {wanted}); gdjax.minimize passes them")
+
+
+_HANDS_ON = ("gdjax", "jax", "functools", "contextlib")
+"""Packages whose functions between a run and a method are none of the user's wrappers."""
+
+
+def _dropped_by(name: str) -> str | None:
+    """The wrapper whose update was called with an extra argument of this name and called on without it.
+
+    Only where a run is going on: the calls from it to the method are looked through, outside in. What is found is
+    the last of them that does not have the argument while the one outside of it has.
+    """
+    frames, frame = [], sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") != "gdjax.driver":
+        frames.append(frame)
+        frame = frame.f_back
+    if frame is None:
+        return None
+    for inside in reversed(frames):
+        package, function = inside.f_globals.get("__name__", ""), inside.f_code.co_qualname
+        mine = package.split(".")[0] in _HANDS_ON or "with_extra_args_support" in function
+        if not mine and not any(_has(held, name) for held in inside.f_locals.items()):
+            wrapper = function.split(".<locals>")[0].removesuffix(".update")
+            return f"{package.split('.')[0]}.{wrapper}"
+    return "a transformation"
+
+
+def _has(held: tuple[str, Any], name: str) -> bool:
+    """Whether a local variable is the argument of this name, or a dictionary with it."""
+    key, value = held
+    return key == name or (isinstance(value, dict) and name in value)
 
 
 def number(owner: str, name: str, value: Any, within: Range, wanted: str = "a number") -> None:
@@ -275,8 +311,8 @@ def _way_to_an_optimizer(given: Any) -> str:
 
 def transformation(optimizer: Any) -> optax.GradientTransformation:
     """Returns ``optimizer`` if it is a gradient transformation, or says what it is instead."""
-    if hasattr(optimizer, "gradient_transformation"):  # optax.MultiSteps
-        optimizer = optimizer.gradient_transformation()
+    if hasattr(optimizer, "gradient_transformation"):  # optax.MultiSteps, which so drops extra arguments
+        optimizer = optax.GradientTransformationExtraArgs(*optimizer.gradient_transformation())
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
             "optimizer must be a gradient transformation with init and update, got "

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import checks, control_flow, fixed, implicit, recording, trees
+from gdjax import answers, checks, control_flow, fixed, implicit, loops, recording, trees
 from gdjax.evaluation import Evaluator, value_and_grad
 from gdjax.fixed import Position
+from gdjax.implicit import Found
 from gdjax.objectives import Objective
 from gdjax.stopping import StopCriterion, as_criterion, residual_below
 from gdjax.types import Answer, Params, Result, Scalar, Status, Step, ValueFn
@@ -117,16 +118,16 @@ class Run:
     def init(self) -> RunState:
         """The state before the first evaluation; evaluates nothing."""
         params = trees.strong(self.params)
-        optimizer = trees.strong(self.optimizer.init(params))
-        own = trees.own_answer(optimizer, params)
-        if own is not None:  # a method names where it starts: inside its bounds
-            params = trees.keep_types(own.params, params)
+        optimizer = answers.held_back(trees.strong(self.optimizer.init(params)))
+        params = answers.start(optimizer, params)
         full = self._evaluator.full()
         value = jax.eval_shape(lambda params: checks.scalar_value(full(params), "minimize"), params)
         unknown = jnp.asarray(jnp.inf, value.dtype)
-        answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
+        # Norms overflow where values in half precision do not.
+        unmeasured = unknown if unknown.dtype.itemsize >= 4 else unknown.astype(jnp.float32)
+        answer = Answer(params, unknown, unmeasured, jnp.int8(Status.RUNNING))
         zero = jnp.int32(0)
-        first = Step(zero, params, unknown, unknown)
+        first = Step(zero, params, unknown, unmeasured)
         record = self.record
         return RunState(
             params=params,
@@ -187,7 +188,7 @@ class Run:
         params, running = state.params, self._running(state)
         value, grad, moved = self.move(Position(params, state.optimizer, state.draws))
         proposal, optimizer = moved.params, moved.optimizer
-        seen = trees.own_answer(optimizer, params)
+        seen = answers.seen(optimizer, params, value, grad, state.answer)
         if seen is None:
             lost = ~(jnp.isfinite(value) & trees.all_finite(grad))
             seen = Answer(params, value, trees.norm(grad), jnp.int8(Status.RUNNING))
@@ -255,12 +256,12 @@ class Run:
         answer, status = state.answer, state.status
         value, residual = answer.value, answer.residual
         if self.draws_batches and self.objective.full is not None:
-            total, optimality = self._evaluator.full(), getattr(self.optimizer, "optimality", None)
-            if optimality is not None:  # a method that minimizes more than the objective: a regularizer
-                total = optimality(total, answer.params, state.optimizer)[2]
-            full, grad = value_and_grad(total, answer.params)
-            if trees.own_answer(state.optimizer, answer.params) is None:
+            full, grad = value_and_grad(self._evaluator.full(), answer.params)
+            if not answers.keeps(state.optimizer, answer.params):
                 residual = trees.norm(grad).astype(residual.dtype)
+            elif answers.held(state.optimizer):  # a method that may minimize more than the objective
+                extra = answers.penalty(self._with_held(state.optimizer), answer.params)
+                full = full if extra is None else full + extra
             value = full.astype(value.dtype)
             status = jnp.where(jnp.isfinite(value), status, jnp.int8(Status.NONFINITE))
         return Result(answer.params, value, residual, state.steps, status, state.optimizer, state.trace)
@@ -276,16 +277,21 @@ class Run:
         """
         if self.stop is None:
             state = self.init()
-            bare = trees.own_answer(state.optimizer, state.params) is None
+            bare = not answers.keeps(state.optimizer, state.params)
             return self.result(fixed.through(self, state) if bare else fixed.careful(self, state))
         if self.draws_batches and self.objective.full is None:
             return self.looped()
-        full, optimality = self._evaluator.full(), getattr(self.optimizer, "optimality", None)
-        if optimality is None:
-            params, value, result = implicit.minimizer(full, self._until_done)
-        else:  # a method that knows what holds at its answers: bounds, constraints
-            params, value, result = implicit.root(full, optimality, self._until_done)
+        found, result = implicit.detached(self._until_done, evaluate=loops.evaluate)
+        full, optimizer = self._evaluator.full(), result.state
+        if answers.held(optimizer):  # a method that knows what holds at its answers: bounds, constraints
+            optimizer = self._with_held(optimizer)
+        held = answers.conditions(full, found.params, optimizer)
+        params, value = implicit.minimizer(full, found) if held is None else implicit.root(*held, found)
         return result._replace(params=params, value=value)
+
+    def _with_held(self, optimizer: Any) -> Any:
+        """The optimizer's state with what its steps do without, such as a regularizer: outside of their loop."""
+        return answers.with_held(optimizer, self.optimizer.init(trees.strong(self.params)))
 
     def looped(self) -> Result:
         """Runs from start to end by a bare ``while_loop``, without derivatives.
@@ -297,4 +303,4 @@ class Run:
     def _until_done(self):
         result = self.looped()
         sound = (result.status == Status.CONVERGED) | (result.status == Status.NOISE_FLOOR)
-        return result.params, result.value, result.residual, sound, result
+        return Found(result.params, result.value, result.residual, sound), result

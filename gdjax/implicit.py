@@ -15,17 +15,33 @@ Reference:
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 
-from gdjax import control_flow, jaxprs, loops, trees
+from gdjax import control_flow, jaxprs, trees
 from gdjax.types import Params, Scalar, ValueFn
 
-__all__ = ["detached", "minimizer", "root"]
+__all__ = ["Found", "Split", "detached", "fixed_point", "minimizer", "root", "split_point", "split_value"]
+
+
+class Found(NamedTuple):
+    """What a run has come to.
+
+    Attributes:
+      params: its answer.
+      value: there.
+      residual: there.
+      sound: whether the answer solves the problem, so that the theorem holds.
+    """
+
+    params: Params
+    value: Scalar
+    residual: Scalar
+    sound: Scalar
+
 
 DENSE_UP_TO = 256
 """Below this many unknowns the Hessian is laid out and factored, above it conjugate gradients run."""
@@ -111,82 +127,96 @@ def _attach_root_jvp(program, primals, tangents):
 
 
 def root(
-    value_fn: ValueFn, optimality: Callable[[ValueFn, Params, Any], Any], solve: Callable[[], Any]
-) -> tuple[Params, Scalar, Any]:
-    """As `minimizer`, for solutions that are roots of other conditions: at a bound or on a constraint.
+    unknowns: tuple[Params, ...], equations: Callable[[Any], Any], value_fn: ValueFn, found: Found
+) -> tuple[Params, Scalar]:
+    """As `minimizer`, for solutions that are roots of other equations: at a bound or on a constraint.
 
     Args:
-      value_fn: the objective.
-      optimality: ``(value_fn, params, state) -> (unknowns, conditions, value)`` with the params first among the
-        unknowns, ``conditions(unknowns)`` of the same size, zero at the solution, and ``value(params)`` what is
-        minimized in all. Which bounds and constraints hold is read off the state.
-      solve: as `minimizer` takes it, with ``rest.state`` the method's state.
+      unknowns: the params found, then multipliers.
+      equations: as many as unknowns, zero at the solution.
+      value_fn: of the params, what is minimized in all.
+      found: as `minimizer` takes it.
 
     Returns:
-      ``params``, ``value`` and ``rest``, as `minimizer` does.
+      Params and value, as `minimizer` does.
     """
-    params, value, residual, sound, rest = detached(solve, evaluate=loops.evaluate)
-    unknowns, conditions, total = optimality(value_fn, params, rest.state)
-    program = jaxprs.Program(lambda z: (total(z[0]), conditions(z)), unknowns)
-    unknowns, value = _attach_root(program, program.constants, unknowns, value, residual, sound)
-    return unknowns[0], value, rest
+    program = jaxprs.Program(lambda z: (value_fn(z[0]), equations(z)), unknowns)
+    unknowns, value = _attach_root(
+        program, program.constants, unknowns, found.value, found.residual, found.sound
+    )
+    return unknowns[0], value
 
 
-class FixedPoint(optax.GradientTransformationExtraArgs):
-    r"""A transformation whose answers are fixed points, :math:`x = \operatorname{prox}_{t r}(x - t \nabla f(x))`.
+def fixed_point(
+    prox: Callable[[Params], Params], rate: Any, value_fn: ValueFn, params: Params
+) -> tuple[tuple[Params], Callable]:
+    r"""The unknowns and equations of answers that are fixed points, :math:`x = \operatorname{prox}(x - t \nabla f(x))`.
 
-    What is derived from it says of what, by ``splits``.
+    Args:
+      prox: the proximal operator of :math:`t r`.
+      rate: :math:`t`.
+      value_fn: :math:`f`.
+      params: the answer.
     """
 
-    def splits(self, state: Any) -> tuple[Callable[[Params], Params], Callable[[Params], Any], Any]:
-        r"""The proximal operator at :math:`t` as a function of params, the value of :math:`r`, and :math:`t`."""
-        raise TypeError("this transformation does not say what its answers are fixed points of")
+    def equations(unknowns):
+        point, back = ravel_pytree(unknowns[0])
+        slope = ravel_pytree(jax.grad(value_fn)(unknowns[0]))[0]
+        target = ravel_pytree(prox(back(point - rate * slope)))[0]
+        return ((point - target) / rate,)
 
-    def optimality(self, value_fn: ValueFn, params: Params, state: Any) -> Any:
-        """The conditions that `root` differentiates: the gradient mapping is zero."""
-        prox, penalty, rate = self.splits(state)
-
-        def conditions(unknowns):
-            point, back = ravel_pytree(unknowns[0])
-            slope = ravel_pytree(jax.grad(value_fn)(unknowns[0]))[0]
-            target = ravel_pytree(prox(back(point - rate * slope)))[0]
-            return ((point - target) / rate,)
-
-        return (params,), conditions, lambda p: value_fn(p) + penalty(p)
+    return (params,), equations
 
 
-class SplitPoint(optax.GradientTransformationExtraArgs):
-    r"""Answers meet :math:`\nabla f(x) + A^T y = 0`, :math:`y \in \partial g(z)` and :math:`z = A x`.
+class Split(NamedTuple):
+    r"""What is added to the objective by a linear map: :math:`g(A x)`.
+
+    Attributes:
+      regularizer: :math:`g`, by its ``value`` and ``prox``.
+      linear: :math:`A`; None for the identity.
+    """
+
+    regularizer: Any
+    linear: Callable[[Params], Any] | None
+
+    def image(self, params: Params) -> tuple[Callable[[Params], jax.Array], Callable[[jax.Array], Any]]:
+        """The map to one flat vector, and the way from there to the structure of its outputs."""
+        shapes = params if self.linear is None else jax.eval_shape(self.linear, params)
+        _, back = trees.flat(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+        return lambda p: trees.flat(p if self.linear is None else self.linear(p))[0], back
+
+
+def split_value(split: Split, params: Params, state: Any) -> Scalar:
+    """The regularizer's, or that at ``state.split``, z, where the image is on a constraint only in the limit."""
+    through, back = split.image(params)
+    here = jnp.asarray(split.regularizer.value(back(through(params))))
+    return jnp.where(jnp.isfinite(here), here, split.regularizer.value(back(state.split)))
+
+
+def split_point(
+    split: Split, dual: jax.Array, value_fn: ValueFn, params: Params
+) -> tuple[tuple[Any, ...], Callable]:
+    r"""The unknowns and equations of :math:`\nabla f(x) + A^T y = 0`, :math:`y \in \partial g(z)`, :math:`z = A x`.
 
     The multipliers have to be unique: the rows of :math:`A` where :math:`g` bends are independent.
+
+    Args:
+      split: :math:`g` and :math:`A`.
+      dual: :math:`y`, flat; where :math:`A` is the identity it is known from the gradient.
+      value_fn: :math:`f`.
+      params: the answer.
     """
+    through, back = split.image(params)
 
-    def pieces(self, state: Any) -> tuple[Any, Callable[[Params], Any] | None, jax.Array, jax.Array]:
-        r"""The regularizer :math:`g`, :math:`A` or None for the identity, and :math:`z` and :math:`y`, flat."""
-        raise TypeError("this transformation does not say what it splits")
+    def equations(unknowns):
+        point, *duals = unknowns
+        image, pull = jax.vjp(through, point)
+        slope = jax.grad(value_fn)(point)
+        y = duals[0] if duals else -trees.flat(slope)[0]
+        gap = image - trees.flat(split.regularizer.prox(back(image + y), 1))[0]
+        return (jax.tree.map(jnp.add, slope, pull(y)[0]), gap) if duals else (0.5 * gap,)
 
-    def optimality(self, value_fn: ValueFn, params: Params, state: Any) -> Any:
-        """The conditions that `root` differentiates."""
-        regularizer, linear, split, dual = self.pieces(state)
-        image = params if linear is None else jax.eval_shape(linear, params)
-        _, back = trees.flat(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), image))
-
-        def through(p):
-            return trees.flat(p if linear is None else linear(p))[0]
-
-        def conditions(unknowns):
-            point, *duals = unknowns
-            image, pull = jax.vjp(through, point)
-            slope = jax.grad(value_fn)(point)
-            y = duals[0] if duals else -trees.flat(slope)[0]
-            gap = image - trees.flat(regularizer.prox(back(image + y), 1))[0]
-            return (jax.tree.map(jnp.add, slope, pull(y)[0]), gap) if duals else (0.5 * gap,)
-
-        def total(p):
-            here = jnp.asarray(regularizer.value(back(through(p))))
-            return value_fn(p) + jnp.where(jnp.isfinite(here), here, regularizer.value(back(split)))
-
-        return (params,) if linear is None else (params, dual), conditions, total
+    return (params,) if split.linear is None else (params, dual), equations
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -219,23 +249,16 @@ def _attach_jvp(value_at, primals, tangents):
     return (params, value), jax.tree.map(flagged, (params_dot, value_dot.astype(value.dtype)))
 
 
-def minimizer(
-    value_fn: ValueFn,
-    solve: Callable[[], tuple[Params, Scalar, Scalar, Scalar, Any]],
-) -> tuple[Params, Scalar, Any]:
-    """Calls ``solve`` and makes what it finds differentiable in all that ``value_fn`` closes over.
+def minimizer(value_fn: ValueFn, found: Found) -> tuple[Params, Scalar]:
+    """Makes what was found differentiable in all that ``value_fn`` closes over.
 
     Args:
       value_fn: the objective, twice differentiable at the solution.
-      solve: ``() -> (params, value, residual, sound, rest)``; ``sound`` says whether ``params`` solves
-        the problem, so that the theorem holds.
+      found: what a run has come to, itself without derivatives.
 
     Returns:
-      ``params``, ``value`` and ``rest``. Derivatives of the first two are implicit, NaN where the
-      solution is not sound, or where the gradient is above the residual (a constrained or nonsmooth
-      solution is no root of the gradient); ``rest`` has none.
+      Params and value. Their derivatives are implicit, NaN where the solution is not sound, or where the
+      gradient is above the residual (a constrained or nonsmooth solution is no root of the gradient).
     """
-    params, value, residual, sound, rest = detached(solve, evaluate=loops.evaluate)
-    value_at = jaxprs.Program(value_fn, params)
-    params, value = _attach(value_at, value_at.constants, params, value, residual, sound)
-    return params, value, rest
+    value_at = jaxprs.Program(value_fn, found.params)
+    return _attach(value_at, value_at.constants, *found)

@@ -17,14 +17,14 @@ from gdjax.arguments import named
 from gdjax.objectives import Composite
 from gdjax.types import Params, Transformation, ValueFn
 
-__all__ = ["completed", "masked", "partition"]
+__all__ = ["completed", "filled", "masked", "partition"]
 
 
 def _is_masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
-def _filled(part: Params, whole: Params) -> Params:
+def filled(part: Params, whole: Params) -> Params:
     """``part`` with what it lacks taken from ``whole``."""
     return jax.tree.map(lambda p, w: w if _is_masked(p) else p, part, whole, is_leaf=_is_masked)
 
@@ -44,7 +44,7 @@ def completed(value_fn: ValueFn, params: Params) -> ValueFn:
     """
 
     def complete(function: Any) -> Any:
-        return None if function is None else lambda part: function(_filled(part, params))
+        return None if function is None else lambda part: function(filled(part, params))
 
     if isinstance(value_fn, Composite):
         return Composite(complete(value_fn.model), value_fn.loss, complete(value_fn.penalty))

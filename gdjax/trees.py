@@ -5,32 +5,40 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gdjax import control_flow
-from gdjax.types import Answer, Params, Scalar
+from gdjax.types import Answer, Optimality, Params, Scalar, Transformation
 
 _BITS = {32: (jnp.uint32, 0x7F800000), 64: (jnp.uint64, 0x7FF0000000000000)}
 """Integers that hold a number of so many bits, and where its exponent is."""
 
 __all__ = [
     "Count",
+    "alike",
     "all_equal",
     "all_finite",
     "callables_as_trees",
     "choose",
+    "field",
     "flat",
+    "home_of",
+    "homes",
     "keep_types",
     "length",
     "norm",
+    "optimality",
     "own_answer",
     "power_of_two",
     "size",
     "strong",
     "unit",
+    "value_type",
+    "with_settings",
 ]
 
 
@@ -49,19 +57,26 @@ def _weak(leaf: Any) -> bool:
 
 
 def strong(tree: Any) -> Any:
-    """Turns numbers and weakly typed arrays into arrays of a definite type."""
+    """Turns numbers and weakly typed arrays into arrays of a definite type; an `Optimality` stays as it is.
+
+    What that binds are settings, and takes part in the arithmetic of others as the numbers that were given.
+    """
 
     def one(leaf):
+        if isinstance(leaf, Optimality):
+            return leaf
         leaf = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
         return jax.lax.convert_element_type(leaf, leaf.dtype) if _weak(leaf) else leaf
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(one, tree, is_leaf=lambda node: isinstance(node, Optimality))
 
 
 def keep_types(new: Any, old: Any) -> Any:
     """Casts the leaves of ``new`` to the types of ``old``: a loop's state keeps its types."""
 
     def one(n, o):
+        if n is o or not hasattr(o, "dtype"):
+            return n
         same = getattr(n, "dtype", None) == o.dtype and not _weak(n)
         return n if same else jnp.asarray(n, o.dtype)
 
@@ -150,26 +165,72 @@ def norm(tree: Params) -> Scalar:
     return control_flow.cond(usual, lambda: plain, scaled)
 
 
-def own_answer(state: Any, params: Params) -> Answer | None:
-    """The answer that an optimizer keeps for the whole of ``params``, if it keeps one.
+def with_settings(init: Callable, update: Callable, settings: Any) -> Transformation:
+    """The transformation of ``init(settings, params)`` and ``update(settings, updates, state, params, ...)``.
+
+    It is a pytree of its settings, so that numbers among them cross ``jit`` and ``vmap`` as arrays.
+    """
+    settings = callables_as_trees(settings)
+    return optax.GradientTransformationExtraArgs(Partial(init, settings), Partial(update, settings))
+
+
+def optimality(settings: Any, conditions: Callable, penalty: Callable | None = None) -> Optimality:
+    """An `Optimality` of functions of module scope, whose buffers are its own: a state may be donated."""
+
+    def own(leaf):
+        known = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+        return leaf.copy() if known else jnp.asarray(leaf)
+
+    settings = jax.tree.map(own, callables_as_trees(settings))
+    return Optimality(settings, Partial(conditions), None if penalty is None else Partial(penalty))
+
+
+def value_type(dtype: Any) -> Any:
+    """The type that values are kept in beside params of a type: the widest that JAX has turned on.
+
+    An objective may compute in float64 from float32 params.
+    """
+    widest = jax.dtypes.canonicalize_dtype(jnp.float64)
+    return widest if jnp.finfo(widest).bits >= jnp.finfo(dtype).bits else jnp.dtype(dtype)
+
+
+def field(node: Any, name: str, kind: type) -> Any:
+    """What a state holds under a reserved name, if it is of its kind."""
+    found = node.get(name) if isinstance(node, dict) else getattr(node, name, None)
+    return found if isinstance(found, kind) else None
+
+
+def homes(state: Any, fits: Callable[[Params], bool]) -> list[Any]:
+    """The nodes of a state that hold an `Answer` for params that fit, the outermost of each branch."""
+
+    def home(node):
+        answer = field(node, "answer", Answer)
+        return answer is not None and fits(answer.params)
+
+    return [node for node in jax.tree.leaves(state, is_leaf=home) if home(node)]
+
+
+def alike(a: Params, b: Params) -> bool:
+    """Whether two trees have the same structure and shapes."""
+    same = jax.tree.structure(a) == jax.tree.structure(b)
+    return same and jax.tree.all(jax.tree.map(lambda x, y: jnp.shape(x) == jnp.shape(y), a, b))
+
+
+def home_of(state: Any, params: Params) -> Any:
+    """The part of an optimizer's state that holds the answer for the whole of ``params``; None if it keeps none.
 
     A method around another has the last word: its answer stands for those of what it holds.
     """
-    structure = jax.tree.structure(params)
-    answers = [
-        (path[:-1], answer)
-        for path, answer in optax.tree.get_all_with_path(state, "answer")
-        if isinstance(answer, Answer) and jax.tree.structure(answer.params) == structure
-    ]
-    homes = [home for home, _ in answers]
-    found = [
-        answer
-        for home, answer in answers
-        if not any(len(other) < len(home) and home[: len(other)] == other for other in homes)
-    ]
+    found = homes(state, lambda kept: alike(kept, params))
     if len(found) > 1:
         raise ValueError(
             f"the optimizer keeps {len(found)} answers for the same params: chain at most one "
             "method that proposes trial points (trust region, line search, proximal, ...)"
         )
     return found[0] if found else None
+
+
+def own_answer(state: Any, params: Params) -> Answer | None:
+    """The answer that an optimizer keeps for the whole of ``params``, if it keeps one."""
+    home = home_of(state, params)
+    return None if home is None else field(home, "answer", Answer)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gdjax import checks, differentiability
 from gdjax.linalg.subproblems import Move, norm
-from gdjax.trees import flat, unit
+from gdjax.trees import flat, unit, value_type
 from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
 from gdjax.verdicts import fell
 
@@ -90,7 +90,7 @@ def start(params: Params) -> Base:
     x, _ = flat(params)
     zero, unknown = jnp.zeros((), x.dtype), jnp.asarray(jnp.inf, x.dtype)
     none = jnp.int32(0)
-    value = unknown.astype(jnp.promote_types(x.dtype, float))
+    value = unknown.astype(value_type(x.dtype))
     answer = Answer(params, value, unknown, jnp.int8(Status.RUNNING))
     move = Move(jnp.zeros_like(x), zero, zero, zero)
     return Base(answer, jnp.zeros_like(x), move, none, none, none, unknown)

@@ -14,6 +14,7 @@ __all__ = [
     "MatVec",
     "Method",
     "Operator",
+    "Optimality",
     "Params",
     "Result",
     "Scalar",
@@ -141,6 +142,27 @@ class Answer(NamedTuple):
     value: Scalar
     residual: Scalar
     status: Any = 0
+
+
+class Optimality(NamedTuple):
+    """What holds at a method's answer, where that is more than a gradient of zero: bounds, regularizers, constraints.
+
+    It stands beside the `Answer` in the method's state, under the reserved field name ``optimality``, so that
+    chains and wrappers keep it. It is a pytree: arrays of the settings are leaves of the state, its functions are
+    `jax.tree_util.Partial`. ``init`` makes it and ``update`` hands it on as it is. A `Run` holds it back: the states
+    between its steps have it empty, since settings never change.
+
+    Attributes:
+      settings: what the method was made with and its conditions need: a regularizer, bounds, constraints.
+      conditions: ``(settings, value_fn, params, state) -> (unknowns, equations)``, at the answer's params and with
+        the method's state there. The params come first among the unknowns; ``equations(unknowns)`` have the same
+        number of entries, are zero at a solution and differentiable about it.
+      penalty: ``(settings, params, state) -> scalar``, what is minimized besides the objective; None: nothing is.
+    """
+
+    settings: Any = None
+    conditions: Callable[..., tuple[tuple[Any, ...], Callable[[Any], Any]]] | None = None
+    penalty: Callable[..., Scalar] | None = None
 
 
 class Step(NamedTuple):

@@ -43,7 +43,7 @@ LAYERS = [
     },
     {"linalg"},
     {"bounds", "derivatives", "implicit", "parts", "regularizers", "linesearch", "signals", "trials"},
-    {"evaluation", "fixed"},
+    {"answers", "evaluation", "fixed"},
     {"optimizers", "problems", "driver"},
     {"checkpoints", "constraints", "minimization"},
     {"gdjax"},

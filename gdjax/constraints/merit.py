@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax.types import Answer, Method, Params, Scalar
+from gdjax.types import Answer, Method, Optimality, Params, Scalar
 
 __all__ = ["Constraints", "Merit", "MeritState", "Multipliers", "Point"]
 
@@ -38,7 +38,9 @@ class MeritState(NamedTuple):
     """State of every method that minimizes a merit function.
 
     Attributes:
-      answer: the point that the inner method has accepted; its value is that of the objective alone.
+      answer: the point that the inner method has accepted; its value is that of the objective, and of the inner
+        method's regularizer, alone.
+      optimality: the conditions of Karush, Kuhn and Tucker.
       multipliers: the estimates there.
       inner: the inner method's state.
       penalty: the penalty parameter.
@@ -55,6 +57,7 @@ class MeritState(NamedTuple):
     """
 
     answer: Answer
+    optimality: Optimality
     multipliers: Multipliers
     inner: Any
     penalty: Scalar

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from gdjax import checks, trees
+from gdjax import answers, checks, trees
 from gdjax.constraints.doors import functions, not_nested, transformation_inside, values
 from gdjax.constraints.merit import Constraints, Merit, MeritState, Point
+from gdjax.constraints.optimality import added_within, conditions, penalty_within
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
 
 __all__ = ["around"]
@@ -53,8 +53,15 @@ def _violation(c: Point) -> Scalar:
     return jnp.maximum(_largest(c.equality), jnp.max(c.inequality, initial=0))
 
 
-def _init(parts, params):
-    merit, inner, constraints, penalty = parts
+class _Settings(NamedTuple):
+    merit: Merit
+    inner: Transformation
+    constraints: Constraints
+    penalty: Any
+
+
+def _init(settings, params):
+    merit, inner, constraints, penalty = settings
     for name, function in constraints._asdict().items():
         if function is not None:
             jax.eval_shape(partial(values, merit.owner, name, function), params)
@@ -62,11 +69,11 @@ def _init(parts, params):
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     state = trees.strong(inner.init(params))
     not_nested(merit.owner, state)
-    own = trees.own_answer(state, params)
-    wide = jnp.promote_types(zeros.equality.dtype, float)
+    wide = trees.value_type(zeros.equality.dtype)
     unknown, none = jnp.asarray(jnp.inf, wide), jnp.int32(0)
     return MeritState(
-        answer=Answer(params if own is None else own.params, unknown, unknown, jnp.int8(Status.RUNNING)),
+        answer=Answer(answers.start(state, params), unknown, unknown, jnp.int8(Status.RUNNING)),
+        optimality=trees.optimality(constraints, conditions, penalty_within),
         multipliers=constraints.structured(params, zeros),
         inner=state,
         penalty=jnp.asarray(penalty, zeros.equality.dtype),
@@ -101,11 +108,11 @@ class _Judged(NamedTuple):
     lost: Scalar
 
 
-def _inner_update(inner, state, params, grad, value, value_fn, extra) -> _Judged:
+def _inner_update(inner, state, params, grad, value, value_fn, extra, before) -> _Judged:
     update = optax.with_extra_args_support(inner).update
     moves, new = update(grad, state, params, value=value, grad=grad, value_fn=value_fn, **extra)
     new = trees.keep_types(new, state)
-    own = trees.own_answer(new, params)
+    own = answers.seen(new, params, value, grad, before)
     if own is None:
         size = trees.norm(grad)
         lost = ~(jnp.isfinite(value) & jnp.isfinite(size))
@@ -186,9 +193,9 @@ def _next_round(merit, state, seen: _Round, weights, violation, residual, eps):
 
 
 def _update(
-    parts, updates, state: MeritState, params=None, *, value: Any = None, value_fn: Any = None, **extra
+    settings, updates, state: MeritState, params=None, *, value: Any = None, value_fn: Any = None, **extra
 ):
-    merit, inner, constraints, _ = parts
+    merit, inner, constraints, _ = settings
     checks.require("a method with constraints", params=params, value=value)
     extra.pop("grad", None)
     f = jnp.asarray(value).astype(state.answer.value.dtype)
@@ -212,13 +219,14 @@ def _update(
     total_fn = None
     if value_fn is not None:
         total_fn = Partial(_added, merit, constraints, state.shift, state.penalty, value_fn)
-    judged = _inner_update(inner, state.inner, params, grad, total, total_fn, extra)
+    judged = _inner_update(inner, state.inner, params, grad, total, total_fn, extra, state.answer)
 
     keep = judged.accepted
     multipliers = trees.choose(keep, constraints.structured(params, weights), state.multipliers)
     c = trees.choose(keep, c, state.constraints)
     weights = merit.weights(c, state.shift, state.penalty)
-    f = jnp.where(keep, f, state.answer.value)
+    total = f + added_within(inner, judged.state, judged.params)
+    f = jnp.where(keep, total.astype(f.dtype), state.answer.value)
     violation = _violation(c).astype(f.dtype)
     both = _largest(jnp.minimum(-c.inequality, weights.inequality)).astype(f.dtype)
     # A violation counts by what it is worth: the value that it hides is the multiplier times it.
@@ -263,37 +271,6 @@ def _update(
     return moves, trees.keep_types(new._replace(answer=answer), state)
 
 
-class _Around(optax.GradientTransformationExtraArgs):
-    """The transformation, and what holds at its answers: the conditions of Karush, Kuhn and Tucker."""
-
-    def optimality(self, value_fn: Any, params: Params, state: MeritState) -> Any:
-        """The conditions that `gdjax.implicit.root` differentiates, where constraints are either active or not."""
-        update: Any = self.update
-        _, inner, constraints, _ = update.args[0]
-        lam, mu = (
-            ravel_pytree(part)[0].astype(c.dtype)
-            for part, c in zip(state.multipliers, state.constraints, strict=True)
-        )
-        active = mu > -state.constraints.inequality
-        within = getattr(inner, "optimality", None)
-
-        def conditions(unknowns):
-            point, lam, mu = unknowns
-
-            def lagrangian(p):
-                c = constraints(p)
-                return value_fn(p) + jnp.sum(lam * c.equality) + jnp.sum(mu * c.inequality)
-
-            if within is None:
-                slope = jax.grad(lagrangian)(point)
-            else:
-                slope = within(lagrangian, params, state.inner)[1]((point,))[0]
-            c = constraints(point)
-            return slope, c.equality, jnp.where(active, c.inequality, mu)
-
-        return (params, lam, mu), conditions, value_fn
-
-
 def around(
     merit: Merit, inner: Transformation, equality: Any, inequality: Any, penalty: Any
 ) -> Transformation:
@@ -308,5 +285,5 @@ def around(
     """
     method: Any = transformation_inside(merit.owner, inner)
     functions(merit.owner, merit.interior, equality=equality, inequality=inequality)
-    parts = (*trees.callables_as_trees((merit, method, Constraints(equality, inequality))), penalty)
-    return _Around(Partial(_init, parts), Partial(_update, parts))
+    settings = _Settings(merit, method, Constraints(equality, inequality), penalty)
+    return trees.with_settings(_init, _update, settings)

@@ -151,7 +151,7 @@ def _range(dtype):
 
 def _init(direction, search, params):
     x, _ = flat(params)
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     return DescentState(
         answer=Answer(params, unknown, unknown, jnp.int8(Status.RUNNING)),
         grad=jnp.zeros_like(x),
@@ -275,7 +275,7 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     hope = jnp.where(bracket.trials == 0, -bracket.origin.slope * bracket.step, 0)
     foreseen = jnp.maximum(jnp.where(progress, 0, foreseen), hope)
     drowned &= foreseen <= _ROUNDING * eps * jnp.maximum(jnp.abs(fhere), before)
-    status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), ended(over, drowned))
+    status = jnp.where(fell(jnp.fmin(f, fhere), x.dtype), jnp.int8(Status.UNBOUNDED), ended(over, drowned))
     # A base is taken without a test: where its gradient is not finite nothing leads away from it.
     status = jnp.where(jnp.isfinite(residual), status, jnp.int8(Status.NONFINITE))
     bend = faded(bend, curvature, told)

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax import checks, control_flow, trees
-from gdjax.bounds import Between, Box, box_of
+from gdjax.bounds import Box, Limits, box_of, held_by
 from gdjax.linalg import boxes
 from gdjax.linalg.boxes import Pairs
 from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, chosen, strong_wolfe
 from gdjax.projections.numbers import ordered
 from gdjax.trees import flat, length, unit
-from gdjax.types import Answer, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Scalar, Status, Transformation
 from gdjax.verdicts import ended, faded, fell
 
 __all__ = ["BoundedState", "lbfgsb"]
@@ -37,6 +37,7 @@ class BoundedState(NamedTuple):
 
     Attributes:
       answer: the accepted point; its residual is the norm of the projected gradient.
+      optimality: where no bound holds it, its gradient is zero.
       grad: the gradient there, flat.
       direction: the direction searched, flat.
       bracket: the search's state.
@@ -48,6 +49,7 @@ class BoundedState(NamedTuple):
     """
 
     answer: Answer
+    optimality: Optimality
     grad: jax.Array
     direction: jax.Array
     bracket: Bracket
@@ -71,18 +73,29 @@ class _Trial(NamedTuple):
     bracket: Bracket
 
 
-def _init(parts, params):
-    memory, search, *bounds = parts
-    box = box_of("lbfgsb", tuple(bounds), params)
+class _Settings(NamedTuple):
+    memory: Any
+    search: Search
+    bounds: Limits
+
+
+def _conditions(bounds, value_fn, params, state):
+    return held_by(box_of("lbfgsb", bounds, params), state.grad, value_fn, params)
+
+
+def _init(settings, params):
+    search = settings.search
+    box = box_of("lbfgsb", settings.bounds, params)
     x, back = flat(params)
     start = back(jnp.clip(x, box.lower, box.upper))
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     return BoundedState(
         answer=Answer(start, unknown, unknown, jnp.int8(Status.RUNNING)),
+        optimality=trees.optimality(settings.bounds, _conditions),
         grad=jnp.zeros_like(x),
         direction=jnp.zeros_like(x),
         bracket=search.init(unknown, unknown, unknown),
-        pairs=memory(x),
+        pairs=settings.memory(x),
         lowest=unknown,
         mark=unknown,
         bend=jnp.zeros_like(unknown),
@@ -145,11 +158,11 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
     return control_flow.cond(moved, ask, lambda: (state.direction, trial.bracket, state.pairs))
 
 
-def _update(parts, updates, state: BoundedState, params=None, *, value: Any = None, **extra):
+def _update(settings, updates, state: BoundedState, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("lbfgsb", params=params, value=value)
-    _, search, *bounds = parts
-    box = box_of("lbfgsb", tuple(bounds), params)
+    _, search, bounds = settings
+    box = box_of("lbfgsb", bounds, params)
     given, back = flat(updates)
     if given.size == 0:
         return updates, state
@@ -179,13 +192,14 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
     curvature = jnp.where(told, curvature, state.bend)
     bend = faded(state.bend, curvature, accept & ~trial.fresh)
     status = ended(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend))
-    status = jnp.where(fell(jnp.fmin(f, fhere)), jnp.int8(Status.UNBOUNDED), status)
+    status = jnp.where(fell(jnp.fmin(f, fhere), here.dtype), jnp.int8(Status.UNBOUNDED), status)
     # A base is taken without a test; where its gradient is infinite into a wall, nothing is left to do.
     whole = jnp.isfinite(residual) & (jnp.all(jnp.isfinite(grad)) | (residual == 0))
     status = jnp.where(whole, status, jnp.int8(Status.NONFINITE))
     target = jnp.where(over, here, target)
     new = BoundedState(
         answer=Answer(back(here), fhere, residual, status),
+        optimality=state.optimality,
         grad=grad,
         direction=p,
         bracket=bracket,
@@ -196,14 +210,6 @@ def _update(parts, updates, state: BoundedState, params=None, *, value: Any = No
         idle=idle,
     )
     return box.moves(params, back(target)), trees.keep_types(new, state)
-
-
-class _Bounded(Between):
-    """The transformation, and what holds at its answers."""
-
-    def walls(self, params, state):
-        update: Any = self.update
-        return box_of("lbfgsb", tuple(update.args[0][2:]), params), state.grad
 
 
 class _Memory(NamedTuple):
@@ -257,5 +263,5 @@ def lbfgsb(
     checks.integer("lbfgsb", 1, memory=memory)
     ordered("lbfgsb", lower, upper)
     search = chosen("lbfgsb", search, strong_wolfe)
-    parts = (Partial(_Memory(int(memory))), search, lower, upper)
-    return _Bounded(Partial(_init, parts), Partial(_update, parts))
+    settings = _Settings(Partial(_Memory(int(memory))), search, Limits(lower, upper))
+    return trees.with_settings(_init, _update, settings)

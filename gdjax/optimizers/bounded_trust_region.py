@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from gdjax import checks, control_flow, derivatives, trees, trials
-from gdjax.bounds import Between, box_of
+from gdjax.bounds import Limits, box_of, held_by
 from gdjax.linalg import boxes
 from gdjax.linalg.subproblems import between, norm
 from gdjax.projections.numbers import ordered
 from gdjax.trials import Base
-from gdjax.types import Answer, Curvature, Scalar, Transformation
+from gdjax.types import Answer, Curvature, Optimality, Scalar, Transformation
 
 __all__ = ["BoundedTrustRegionState", "bounded_trust_region"]
 
@@ -28,19 +27,31 @@ class BoundedTrustRegionState(NamedTuple):
 
     Attributes:
       answer: the accepted point; its residual is the norm of the projected gradient.
+      optimality: where no bound holds it, its gradient is zero.
       base: what has been tried from it.
       radius: the trust region's.
       matrix: the curvature there, shape ``(n, n)``.
     """
 
     answer: Answer
+    optimality: Optimality
     base: Base
     radius: Scalar
     matrix: jax.Array
 
 
-def _box(parts, params):
-    return box_of("bounded_trust_region", parts[:2], params)
+class _Settings(NamedTuple):
+    bounds: Limits
+    radius: Any
+    curvature: Curvature
+
+
+def _box(bounds, params):
+    return box_of("bounded_trust_region", bounds, params)
+
+
+def _conditions(bounds, value_fn, params, state):
+    return held_by(_box(bounds, params), state.base.grad, value_fn, params)
 
 
 def _reach(box, x):
@@ -49,19 +60,21 @@ def _reach(box, x):
     return jnp.maximum(jnp.abs(x), jnp.where(jnp.isfinite(half), half, 0))
 
 
-def _init(parts, params):
-    box = _box(parts, params)
+def _init(settings, params):
+    box = _box(settings.bounds, params)
     x, back = trees.flat(params)
     base = trials.start(back(jnp.clip(x, box.lower, box.upper)))
     matrix = jnp.zeros((x.size, x.size), x.dtype)
-    return BoundedTrustRegionState(base.answer, trials.split(base), jnp.zeros((), x.dtype), matrix)
+    optimality = trees.optimality(settings.bounds, _conditions)
+    radius = jnp.zeros((), x.dtype)
+    return BoundedTrustRegionState(base.answer, optimality, trials.split(base), radius, matrix)
 
 
-def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
+def _update(settings, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
     del extra
     checks.require("bounded_trust_region", params=params, value=value, value_fn=value_fn)
-    *_, radius, curvature = parts
-    box = _box(parts, params)
+    bounds, radius, curvature = settings
+    box = _box(bounds, params)
     x, back = trees.flat(params)
     grad, _ = trees.flat(updates)
     old = trials.join(state.base, state.answer)
@@ -87,16 +100,8 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         move.step <= low, box.lower, jnp.where(move.step >= high, box.upper, origin + move.step)
     )
     base, trial = trials.aim(base, move, jnp.clip(target, box.lower, box.upper), back)
-    new = BoundedTrustRegionState(base.answer, trials.split(base), size, matrix)
+    new = BoundedTrustRegionState(base.answer, state.optimality, trials.split(base), size, matrix)
     return box.moves(params, back(trial)), new
-
-
-class _Bounded(Between):
-    """The transformation, and what holds at its answers."""
-
-    def walls(self, params, state):
-        update: Any = self.update
-        return _box(update.args[0], params), state.base.grad
 
 
 def bounded_trust_region(
@@ -152,5 +157,4 @@ def bounded_trust_region(
     derivatives.checked("bounded_trust_region", curvature)
     checks.optional("bounded_trust_region", above=0, radius=radius)
     ordered("bounded_trust_region", lower, upper)
-    parts = (lower, upper, radius, Partial(curvature))
-    return _Bounded(Partial(_init, parts), Partial(_update, parts))
+    return trees.with_settings(_init, _update, _Settings(Limits(lower, upper), radius, curvature))

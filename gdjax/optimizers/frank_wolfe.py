@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.tree_util import Partial
 
 from gdjax import checks, projections, trees
-from gdjax.implicit import FixedPoint
+from gdjax.implicit import fixed_point
 from gdjax.linalg.vectors import landing
 from gdjax.trees import flat
-from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Params, Scalar, Status, Transformation
 from gdjax.verdicts import ended
 
 __all__ = [
@@ -147,6 +146,7 @@ class FrankWolfeState(NamedTuple):
 
     Attributes:
       answer: the accepted point.
+      optimality: it is the projection of a gradient step from it; None where no projection is known.
       grad: the gradient there, flat.
       curvature: the estimate of L.
       count: updates made.
@@ -157,6 +157,7 @@ class FrankWolfeState(NamedTuple):
     """
 
     answer: Answer
+    optimality: Optimality | None
     grad: jax.Array
     curvature: Scalar
     count: Scalar
@@ -166,14 +167,30 @@ class FrankWolfeState(NamedTuple):
     least: Scalar
 
 
-def _init(parts, params):
-    del parts
+class _Settings(NamedTuple):
+    oracle: Callable[[Params], Params]
+    step: Any
+    away: Callable[[Params, Params], tuple[Params, Scalar]] | None
+    projection: Callable[[Params], Params] | None
+
+
+def _conditions(projection, value_fn, params, state):
+    unknowns, equations = fixed_point(projection, 1, value_fn, params)
+    # The gap bounds the *square* of a projected step.
+    size = jnp.sqrt(jnp.clip(state.answer.residual, jnp.finfo(state.grad.dtype).eps ** 2, 1))
+    size = jax.lax.stop_gradient(size)
+    return unknowns, lambda z: jax.tree.map(lambda leaf: size * leaf, equations(z))
+
+
+def _init(settings, params):
     x, _ = flat(params)
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     none = jnp.int32(0)
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
     one = jnp.ones((), x.dtype)
-    return FrankWolfeState(answer, jnp.zeros_like(x), one, none, none, none, none, unknown)
+    projection = settings.projection
+    optimality = None if projection is None else trees.optimality(projection, _conditions)
+    return FrankWolfeState(answer, optimality, jnp.zeros_like(x), one, none, none, none, none, unknown)
 
 
 def _bends(state, x, base, grad):
@@ -188,10 +205,10 @@ def _bends(state, x, base, grad):
     return holds, jnp.where(holds, 0.9 * state.curvature, higher)
 
 
-def _toward(parts, back, x, grad):
+def _toward(settings, back, x, grad):
     """The direction, how far it may be followed, and the gap."""
-    oracle, _, away, _ = parts
-    vertex, _ = flat(oracle(back(grad)))
+    away = settings.away
+    vertex, _ = flat(settings.oracle(back(grad)))
     forward = vertex - x
     gap = -jnp.sum(grad * forward)
     if away is None:
@@ -202,10 +219,10 @@ def _toward(parts, back, x, grad):
     return jnp.where(leave, backward, forward), jnp.where(leave, longest, 1), gap
 
 
-def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
+def _update(settings, updates, state, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("frank_wolfe", params=params, value=value)
-    step = parts[1]
+    step = settings.step
     (x, back), (grad, _), (base, _) = flat(params), flat(updates), flat(state.answer.params)
     f = jnp.asarray(value).astype(state.answer.value.dtype)
     first = state.count == 0
@@ -219,7 +236,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     here, slope = jnp.where(accept, x, base), jnp.where(accept, grad, state.grad)
     accepted = state.accepted + (accept & ~fresh)
 
-    direction, longest, gap = _toward(parts, back, here, slope)
+    direction, longest, gap = _toward(settings, back, here, slope)
     squares = jnp.sum(direction * direction)
     down = -jnp.sum(slope * direction)
     if isinstance(step, ShortStep):
@@ -247,7 +264,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     status = ended(dead | worn, drowned | worn, finite & sound)
     answer, least = Answer(back(here), best, gap, status), jnp.where(better, gap, state.least)
     counts = (state.count + 1, accepted, failures, idle)
-    new = FrankWolfeState(answer, slope, curvature, *counts, least)
+    new = FrankWolfeState(answer, state.optimality, slope, curvature, *counts, least)
     return back(landing(x, trial)), trees.keep_types(new, state)
 
 
@@ -265,22 +282,6 @@ def _onto(oracle):
         return _ONTO.get(oracle)
     projection = _onto(oracle.func)
     return projection and Partial(projection, **oracle.keywords)
-
-
-class _FrankWolfe(FixedPoint):
-    """The transformation, and what holds at its answers."""
-
-    def splits(self, state):
-        del state
-        update: Any = self.update
-        return update.args[0][3], lambda params: 0, 1
-
-    def optimality(self, value_fn, params, state):
-        unknowns, conditions, total = super().optimality(value_fn, params, state)
-        # The gap bounds the *square* of a projected step.
-        size = jnp.sqrt(jnp.clip(state.answer.residual, jnp.finfo(state.grad.dtype).eps ** 2, 1))
-        size = jax.lax.stop_gradient(size)
-        return unknowns, lambda z: jax.tree.map(lambda leaf: size * leaf, conditions(z)), total
 
 
 def frank_wolfe(
@@ -325,6 +326,4 @@ def frank_wolfe(
     projections.numbers.oracle("frank_wolfe", oracle, away)
     projections.numbers.projection("frank_wolfe", True, projection=projection)
     projection = _onto(oracle) if projection is None else projection
-    parts = trees.callables_as_trees((oracle, rule, away, projection))
-    kind = optax.GradientTransformationExtraArgs if projection is None else _FrankWolfe
-    return kind(Partial(_init, parts), Partial(_update, parts))
+    return trees.with_settings(_init, _update, _Settings(oracle, rule, away, projection))

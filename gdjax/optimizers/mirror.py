@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.tree_util import Partial
 
 from gdjax import arguments, checks, trees
 from gdjax.linalg.vectors import landing
 from gdjax.trees import flat
-from gdjax.types import Answer, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Scalar, Status, Transformation
 
 __all__ = [
     "Bregman",
@@ -162,29 +161,49 @@ class MirrorState(NamedTuple):
 
     Attributes:
       answer: the point that was given.
+      optimality: a mirror step from it leads nowhere.
       steps: steps taken, what a schedule sees.
       count: updates made.
       still: whether the pending trial is the answer itself.
     """
 
     answer: Answer
+    optimality: Optimality
     steps: Scalar
     count: Scalar
     still: Scalar
 
 
-def _init(parts, params):
-    del parts
+class _Settings(NamedTuple):
+    learning_rate: Any
+    bregman: Bregman
+
+
+def _conditions(bregman, value_fn, params, state):
+    del state
+    unit = jax.lax.stop_gradient(jnp.maximum(1, jnp.max(jnp.abs(flat(params)[0]))))
+
+    def equations(unknowns):
+        x, g = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
+        if bregman.conditions is not None:
+            return (bregman.conditions(x, g),)
+        return ((x - bregman.inverse(bregman.grad(x) - g)) / unit,)
+
+    return (params,), equations
+
+
+def _init(settings, params):
     x, _ = flat(params)
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
-    return MirrorState(answer, jnp.int32(0), jnp.int32(0), jnp.asarray(False))
+    optimality = trees.optimality(settings.bregman, _conditions)
+    return MirrorState(answer, optimality, jnp.int32(0), jnp.int32(0), jnp.asarray(False))
 
 
-def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
+def _update(settings, updates, state, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("mirror_descent", params=params, value=value)
-    learning_rate, bregman = parts
+    learning_rate, bregman = settings
     (x, back), (grad, _), (base, _) = flat(params), flat(updates), flat(state.answer.params)
     f = jnp.asarray(value).astype(state.answer.value.dtype)
     again = (state.count > 0) & jnp.all(x == base) & ~state.still
@@ -198,27 +217,8 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     residual = bregman.residual(x, grad).astype(f.dtype)
     residual = jnp.where(jnp.isnan(residual), jnp.inf, residual)
     answer = trees.choose(good, Answer(params, f, residual, status), state.answer._replace(status=status))
-    new = MirrorState(answer, steps, state.count + 1, jnp.all(trial == x))
+    new = MirrorState(answer, state.optimality, steps, state.count + 1, jnp.all(trial == x))
     return back(landing(x, trial)), trees.keep_types(new, state)
-
-
-class _Mirror(optax.GradientTransformationExtraArgs):
-    """The transformation, and what holds at its answers: a mirror step leads nowhere."""
-
-    def optimality(self, value_fn: Any, params: Any, state: MirrorState) -> Any:
-        """The conditions that `gdjax.implicit.root` differentiates."""
-        del state
-        update: Any = self.update
-        bregman = update.args[0][1]
-        unit = jax.lax.stop_gradient(jnp.maximum(1, jnp.max(jnp.abs(flat(params)[0]))))
-
-        def conditions(unknowns):
-            x, g = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
-            if bregman.conditions is not None:
-                return (bregman.conditions(x, g),)
-            return ((x - bregman.inverse(bregman.grad(x) - g)) / unit,)
-
-        return (params,), conditions, value_fn
 
 
 def mirror_descent(learning_rate: Any, bregman: Bregman) -> Transformation:
@@ -252,5 +252,4 @@ def mirror_descent(learning_rate: Any, bregman: Bregman) -> Transformation:
         raise TypeError(
             f"mirror_descent: bregman must be a Bregman such as simplex_entropy(), got {arguments.named(bregman)}"
         )
-    parts = trees.callables_as_trees((learning_rate, bregman))
-    return _Mirror(Partial(_init, parts), Partial(_update, parts))
+    return trees.with_settings(_init, _update, _Settings(learning_rate, bregman))

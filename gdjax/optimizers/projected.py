@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial
 
 from gdjax import checks, trees
-from gdjax.implicit import FixedPoint
+from gdjax.implicit import fixed_point
 from gdjax.linalg.vectors import landing
 from gdjax.projections import numbers
 from gdjax.trees import flat, length
-from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Params, Scalar, Status, Transformation
 from gdjax.verdicts import ended, fell
 
 __all__ = ["ProjectedState", "SpectralState", "projected", "spectral_projected_gradient"]
@@ -32,11 +31,22 @@ _LONGEST, _SHORTEST = 1e10, 1e-10
 """The range of step lengths, in units of the first."""
 
 
+def _conditions(projection, value_fn, params, state):
+    del state
+    return fixed_point(projection, 1, value_fn, params)
+
+
+class _Projected(NamedTuple):
+    optimizer: optax.GradientTransformation
+    projection: Callable[[Params], Params]
+
+
 class ProjectedState(NamedTuple):
     """State of `projected`.
 
     Attributes:
       answer: the point that was given.
+      optimality: it is the projection of a gradient step from it.
       inner: the optimizer's state.
       before: that state before its last update, for a point that is shown again on new data.
       still: whether the pending trial is the answer itself.
@@ -44,31 +54,32 @@ class ProjectedState(NamedTuple):
     """
 
     answer: Answer
+    optimality: Optimality
     inner: Any
     before: Any
     still: Scalar
     count: Scalar
 
 
-def _projected_init(inner, projection, params):
-    del projection
-    state = trees.strong(inner.init(params))
+def _projected_init(settings, params):
+    state = trees.strong(settings.optimizer.init(params))
     if trees.own_answer(state, params) is not None:
         raise ValueError(
             "projected: the optimizer judges trial points itself, and a projection would change them behind its "
             "back; use spectral_projected_gradient, proximal_gradient or lbfgsb"
         )
     x, _ = flat(params)
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
-    return ProjectedState(answer, state, state, jnp.asarray(False), jnp.int32(0))
+    optimality = trees.optimality(settings.projection, _conditions)
+    return ProjectedState(answer, optimality, state, state, jnp.asarray(False), jnp.int32(0))
 
 
-def _projected_update(inner, projection, updates, state, params: Any = None, *, value: Any = None, **extra):
+def _projected_update(settings, updates, state, params: Any = None, *, value: Any = None, **extra):
     checks.require("projected", params=params, value=value)
     again = (state.count > 0) & trees.all_equal(params, state.answer.params) & ~state.still
     memory = trees.choose(again, state.before, state.inner)
-    update = optax.with_extra_args_support(inner).update
+    projection, update = settings.projection, optax.with_extra_args_support(settings.optimizer).update
     moves, after = update(updates, memory, params, value=value, **extra)
     (x, back), (grad, _) = flat(params), flat(updates)
     target, _ = flat(numbers.nearest("projected", projection, optax.apply_updates(params, moves)))
@@ -81,17 +92,9 @@ def _projected_update(inner, projection, updates, state, params: Any = None, *, 
     here = Answer(params, jnp.asarray(value, wide), length(x - nearest).astype(wide), status)
     lost = state.answer._replace(status=jnp.int8(Status.NONFINITE))
     after = trees.keep_types(after, state.inner)
-    new = ProjectedState(trees.choose(good, here, lost), after, memory, jnp.all(target == x), state.count + 1)
+    answer, still = trees.choose(good, here, lost), jnp.all(target == x)
+    new = ProjectedState(answer, state.optimality, after, memory, still, state.count + 1)
     return back(landing(x, target)), trees.keep_types(new, state)
-
-
-class _Projected(FixedPoint):
-    """The transformation, and what holds at its answers."""
-
-    def splits(self, state):
-        del state
-        update: Any = self.update
-        return update.args[1], lambda params: 0, 1
 
 
 def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transformation:
@@ -124,10 +127,14 @@ def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transfo
       (Array([1., 0.], dtype=float32), 'CONVERGED')
     """
     numbers.projection("projected", projection=projection)
-    inner, projection = trees.callables_as_trees((checks.transformation(optimizer), projection))
-    return _Projected(
-        Partial(_projected_init, inner, projection), Partial(_projected_update, inner, projection)
-    )
+    settings = _Projected(checks.transformation(optimizer), projection)
+    return trees.with_settings(_projected_init, _projected_update, settings)
+
+
+class _Spectral(NamedTuple):
+    projection: Callable[[Params], Params]
+    first_step: Any
+    memory: trees.Count
 
 
 class SpectralState(NamedTuple):
@@ -135,6 +142,7 @@ class SpectralState(NamedTuple):
 
     Attributes:
       answer: :math:`x_k`.
+      optimality: it is the projection of a gradient step from it.
       grad: the gradient there.
       direction: :math:`d_k`, from it to a projected point.
       values: the last values, shape ``(memory,)``.
@@ -148,6 +156,7 @@ class SpectralState(NamedTuple):
     """
 
     answer: Answer
+    optimality: Optimality
     grad: jax.Array
     direction: jax.Array
     values: jax.Array
@@ -160,13 +169,14 @@ class SpectralState(NamedTuple):
     least: Scalar
 
 
-def _spectral_init(parts, params):
+def _spectral_init(settings, params):
     x, _ = flat(params)
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     one, none, zero = jnp.ones((), x.dtype), jnp.int32(0), jnp.zeros_like(x)
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
-    values = jnp.full((int(parts[2]),), -jnp.inf, unknown.dtype)
-    return SpectralState(answer, zero, zero, values, one, one, one, none, none, none, unknown)
+    values = jnp.full((int(settings.memory),), -jnp.inf, unknown.dtype)
+    optimality = trees.optimality(settings.projection, _conditions)
+    return SpectralState(answer, optimality, zero, zero, values, one, one, one, none, none, none, unknown)
 
 
 class _Judged(NamedTuple):
@@ -177,13 +187,13 @@ class _Judged(NamedTuple):
     shorter: Scalar
 
 
-def _judge(state, x, base, f, grad):
+def _judge(state, x, base, f, grad, eps):
     """Armijo's test against the highest of the last values; a shorter share of the way where it fails."""
     step = x - base
     fresh = (state.count <= 1) | jnp.all(step == 0)
     finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(grad))
     slope = jnp.sum(state.grad * step).astype(f.dtype)
-    noise = _ROUNDING * jnp.finfo(f.dtype).eps * jnp.abs(state.answer.value)
+    noise = _ROUNDING * eps * jnp.abs(state.answer.value)
     accept = fresh | (finite & (f <= jnp.max(state.values) + _SUFFICIENT * slope + noise))
     share = (-0.5 * slope / (f - state.answer.value - slope)).astype(x.dtype)
     usual = finite & (share >= 0.1) & (share <= 0.9)
@@ -205,13 +215,14 @@ def _step_length(state, given, judged, x, grad):
     return jnp.where(state.count <= 1, first, jnp.where(learnt, spectral, state.rate)), first
 
 
-def _spectral_update(parts, updates, state, params=None, *, value: Any = None, **extra):
+def _spectral_update(settings, updates, state, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("spectral_projected_gradient", params=params, value=value)
-    projection, given, _ = parts
+    projection, given, _ = settings
     (x, back), (grad, _), (base, _) = flat(params), flat(updates), flat(state.answer.params)
-    f = jnp.asarray(value).astype(state.answer.value.dtype)
-    judged = _judge(state, x, base, f, grad)
+    value = jnp.asarray(value)
+    f = value.astype(state.answer.value.dtype)
+    judged = _judge(state, x, base, f, grad, float(jnp.finfo(value.dtype).eps))
     accept = judged.accept
 
     def now(new, old):
@@ -239,7 +250,7 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
     dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound
     worn = idle >= _PATIENCE
     status = ended(dead | worn, drowned | worn, judged.finite & sound)
-    status = jnp.where(fell(best), jnp.int8(Status.UNBOUNDED), status)
+    status = jnp.where(fell(best, x.dtype), jnp.int8(Status.UNBOUNDED), status)
     status = jnp.where(
         accept & ~judged.finite, jnp.int8(Status.NONFINITE), status
     )  # a base without a gradient
@@ -247,6 +258,7 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
     values = jnp.where(judged.fresh, jnp.full_like(values, -jnp.inf).at[0].set(f), values)
     new = SpectralState(
         Answer(back(here), best, residual, status),
+        state.optimality,
         slope,
         direction,
         now(values, state.values),
@@ -259,15 +271,6 @@ def _spectral_update(parts, updates, state, params=None, *, value: Any = None, *
         jnp.where(better, residual, state.least),
     )
     return back(landing(x, trial)), trees.keep_types(new, state)
-
-
-class _Spectral(FixedPoint):
-    """The transformation, and what holds at its answers."""
-
-    def splits(self, state):
-        del state
-        update: Any = self.update
-        return update.args[0][0], lambda params: 0, 1
 
 
 def spectral_projected_gradient(
@@ -306,5 +309,5 @@ def spectral_projected_gradient(
     numbers.projection("spectral_projected_gradient", projection=projection)
     checks.optional("spectral_projected_gradient", above=0, first_step=first_step)
     checks.integer("spectral_projected_gradient", 1, memory=memory)
-    parts = (*trees.callables_as_trees((projection, first_step)), trees.Count(memory))
-    return _Spectral(Partial(_spectral_init, parts), Partial(_spectral_update, parts))
+    settings = _Spectral(projection, first_step, trees.Count(memory))
+    return trees.with_settings(_spectral_init, _spectral_update, settings)

@@ -16,15 +16,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from gdjax import arguments, checks, trees
 from gdjax.acceleration import Seen, by_gradient, by_value, constant, fista, never, plain, strongly_convex
-from gdjax.implicit import FixedPoint
+from gdjax.implicit import fixed_point
 from gdjax.linalg.vectors import landing
 from gdjax.regularizers import Regularizer
 from gdjax.trees import flat, length, unit
-from gdjax.types import Answer, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Scalar, Status, Transformation
 from gdjax.verdicts import ended, fell
 
 __all__ = [
@@ -85,11 +84,19 @@ def backtracked(first: Any = None, *, shrink: Any = 0.7, grow: Any = 1.05) -> Ba
     return Backtracking(first, shrink, grow)
 
 
+class _Settings(NamedTuple):
+    rate: Any
+    regularizer: Regularizer
+    momentum: Callable[[Scalar, Scalar], tuple[Scalar, Scalar]]
+    restart: Callable[[Seen], Scalar]
+
+
 class ProximalState(NamedTuple):
     r"""State of `proximal_gradient`. Vectors are flat.
 
     Attributes:
       answer: :math:`x_k` and :math:`F(x_k)`.
+      optimality: :math:`x = \operatorname{prox}_{t r}(x - t \nabla f(x))`.
       total: :math:`F(x_k)`, infinite at an infeasible start, whose answer shows :math:`f` alone.
       grad: :math:`\nabla f(x_k)`.
       step: :math:`x_k - x_{k-1}`; zero after a restart.
@@ -107,6 +114,7 @@ class ProximalState(NamedTuple):
     """
 
     answer: Answer
+    optimality: Optimality
     total: Scalar
     grad: jax.Array
     step: jax.Array
@@ -131,15 +139,27 @@ class _Judged(NamedTuple):
     dead: Scalar
 
 
-def _init(parts, params):
-    del parts
+def _conditions(regularizer, value_fn, params, state):
+    rate = jax.lax.stop_gradient(state.rate)
+    return fixed_point(lambda p: regularizer.prox(p, rate), rate, value_fn, params)
+
+
+def _penalty(regularizer, params, state):
+    del state
+    return regularizer.value(params)
+
+
+def _init(settings, params):
     x, _ = flat(params)
     zero, none = jnp.zeros_like(x), jnp.int32(0)
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     one = jnp.ones((), x.dtype)
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
     still, counts = jnp.asarray(False), (none, none, none, none)
-    return ProximalState(answer, unknown, zero, zero, zero, zero, one, 0 * one, one, still, *counts, unknown)
+    optimality = trees.optimality(settings.regularizer, _conditions, _penalty)
+    return ProximalState(
+        answer, optimality, unknown, zero, zero, zero, zero, one, 0 * one, one, still, *counts, unknown
+    )
 
 
 def _as_told(rule, state, finite, fresh):
@@ -180,10 +200,10 @@ def _as_found(rule, state, x, grad, total, trial, finite, fresh):
     return _Judged(fresh, accept, rate, forget, ~accept & dead)
 
 
-def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
+def _update(settings, updates, state, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("proximal_gradient", params=params, value=value)
-    rule, regularizer, momentum, restart = parts
+    rule, regularizer, momentum, restart = settings
     (x, back), (grad, _), (base, _) = flat(params), flat(updates), flat(state.answer.params)
     wide, small, t, beta = state.total.dtype, x.dtype, state.rate, state.beta
     y, h = base + beta * state.step, state.grad + beta * state.change
@@ -225,10 +245,11 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
     idle = jnp.where(drowned & ~better, state.idle + 1, 0)
     worn = idle >= _PATIENCE
     status = ended(judged.dead | ~sound | worn, drowned | worn, finite & sound)
-    status = jnp.where(fell(best), jnp.int8(Status.UNBOUNDED), status)
+    status = jnp.where(fell(best, small), jnp.int8(Status.UNBOUNDED), status)
     shown = jnp.where(jnp.isfinite(best), best, jnp.where(first, f, state.answer.value))
     new = ProximalState(
         Answer(back(here), shown, residual, status),
+        state.optimality,
         best,
         slope,
         step,
@@ -245,15 +266,6 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
         jnp.where(better, residual, state.least),
     )
     return back(landing(x, target)), trees.keep_types(new, state)
-
-
-class _Proximal(FixedPoint):
-    """The transformation, and what holds at its answers."""
-
-    def splits(self, state):
-        update: Any = self.update
-        regularizer, rate = update.args[0][1], jax.lax.stop_gradient(state.rate)
-        return lambda params: regularizer.prox(params, rate), regularizer.value, rate
 
 
 def proximal_gradient(
@@ -309,5 +321,4 @@ def proximal_gradient(
         checks.rate("proximal_gradient", learning_rate=rule)
     checks.function("proximal_gradient", "theta, rate", "such as gdjax.acceleration.fista", momentum=momentum)
     checks.function("proximal_gradient", "seen", "such as gdjax.acceleration.never", restart=restart)
-    parts = trees.callables_as_trees((rule, regularizer, Partial(momentum), Partial(restart)))
-    return _Proximal(Partial(_init, parts), Partial(_update, parts))
+    return trees.with_settings(_init, _update, _Settings(rule, regularizer, momentum, restart))

@@ -19,11 +19,11 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax import arguments, checks, derivatives, linalg, trees
-from gdjax.implicit import SplitPoint
+from gdjax.implicit import Split, split_point, split_value
 from gdjax.linalg.vectors import landing
 from gdjax.regularizers import Regularizer
 from gdjax.trials import operator_at
-from gdjax.types import Answer, Curvature, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Curvature, Optimality, Params, Scalar, Status, Transformation
 
 __all__ = [
     "AdmmState",
@@ -115,6 +115,7 @@ class AdmmState(NamedTuple):
 
     Attributes:
       answer: the point that the user wants.
+      optimality: :math:`\nabla f(x) + A^T y = 0`, :math:`y \in \partial g(z)` and :math:`z = A x`.
       split: :math:`z`.
       dual: :math:`u = y / \rho`.
       rho: :math:`\rho`.
@@ -123,6 +124,7 @@ class AdmmState(NamedTuple):
     """
 
     answer: Answer
+    optimality: Optimality
     split: jax.Array
     dual: jax.Array
     rho: Scalar
@@ -130,7 +132,7 @@ class AdmmState(NamedTuple):
     count: Scalar
 
 
-class _Parts(NamedTuple):
+class _Settings(NamedTuple):
     regularizer: Any
     linear: Any
     x_update: Any
@@ -139,59 +141,64 @@ class _Parts(NamedTuple):
     balance: Any
 
 
-def _linear(parts, params):
+def _conditions(split, value_fn, params, state):
+    return split_point(split, state.rho * state.dual, value_fn, params)
+
+
+def _linear(settings, params):
     """The map on flat vectors, its transpose, and the way back from its flat outputs."""
     x, back = trees.flat(params)
-    if parts.linear is None:
+    if settings.linear is None:
         return (lambda v: v), (lambda v: v), back
-    shapes = jax.eval_shape(parts.linear, params)
-    _, unflatten = trees.flat(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-    transpose = jax.linear_transpose(parts.linear, params)
+    image, unflatten = Split(settings.regularizer, settings.linear).image(params)
+    transpose = jax.linear_transpose(settings.linear, params)
 
     def forward(v):
-        return trees.flat(parts.linear(back(v)))[0].astype(x.dtype)
+        return image(back(v)).astype(x.dtype)
 
     return forward, lambda w: trees.flat(transpose(unflatten(w))[0])[0].astype(x.dtype), unflatten
 
 
-def _init(parts, params):
-    forward, _, _ = _linear(parts, params)
+def _init(settings, params):
+    forward, _, _ = _linear(settings, params)
     x, _ = trees.flat(params)
     z = forward(x)
     inner = ()
-    if isinstance(parts.x_update, GradientSteps):
-        inner = trees.strong(parts.x_update.optimizer.init(params))
+    if isinstance(settings.x_update, GradientSteps):
+        inner = trees.strong(settings.x_update.optimizer.init(params))
         if trees.own_answer(inner, params) is not None:
             raise ValueError("admm: the optimizer of gradient_steps judges trial points itself; take another")
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
-    return AdmmState(answer, z, jnp.zeros_like(z), jnp.asarray(parts.rho, x.dtype), inner, jnp.int32(0))
+    optimality = trees.optimality(Split(settings.regularizer, settings.linear), _conditions, split_value)
+    rho = jnp.asarray(settings.rho, x.dtype)
+    return AdmmState(answer, optimality, z, jnp.zeros_like(z), rho, inner, jnp.int32(0))
 
 
-def _split(parts, state, reached, before, unflatten):
+def _split(settings, state, reached, before, unflatten):
     """The z- and u-updates, given the image of x."""
-    relaxed = parts.relaxation * reached + (1 - parts.relaxation) * before
-    z, _ = trees.flat(parts.regularizer.prox(unflatten(relaxed + state.dual), 1 / state.rho))
+    relaxed = settings.relaxation * reached + (1 - settings.relaxation) * before
+    z, _ = trees.flat(settings.regularizer.prox(unflatten(relaxed + state.dual), 1 / state.rho))
     z = z.astype(reached.dtype)
     return z, state.dual + relaxed - z
 
 
-def _balance(parts, state, transpose, reached, z, before, u):
+def _balance(settings, state, transpose, reached, z, before, u):
     """The next penalty, and the scaled multipliers that go with it."""
     tiny = jnp.finfo(z.dtype).tiny
     primal = trees.norm(reached - z) / jnp.maximum(jnp.maximum(trees.norm(reached), trees.norm(z)), tiny)
     dual = trees.norm(transpose(z - before)) / jnp.maximum(trees.norm(transpose(u)), tiny)
-    rho = jnp.asarray(parts.balance(state.count, primal, dual, state.rho), z.dtype)
+    rho = jnp.asarray(settings.balance(state.count, primal, dual, state.rho), z.dtype)
     rho = jnp.where(state.count > 0, rho, state.rho)
     return rho, u * (state.rho / rho)
 
 
-def _next_x(parts, state, rho, v, maps, point, given):
+def _next_x(settings, state, rho, v, maps, point, given):
     """The x-update from ``point = (x, grad)``."""
     (x, grad), (forward, transpose, unflatten) = point, maps
     _, back = trees.flat(given[0])
     params, value, extra = given
-    rule = parts.x_update
+    rule = settings.x_update
     if isinstance(rule, NewtonStep):
         checks.require("admm", value_fn=extra.get("value_fn"))
         operator = operator_at("newton_step", rule.curvature, extra["value_fn"], params)
@@ -211,67 +218,60 @@ def _next_x(parts, state, rho, v, maps, point, given):
     return trees.flat(rule(unflatten(v), rho, params))[0], state.inner
 
 
-def _at_z(parts, updates, state, params, value):
+def _at_z(settings, updates, state, params, value):
     """One iteration where the x-update is a formula and A the identity: evaluated at z, which is the answer."""
     (z, back), (grad, _) = trees.flat(params), trees.flat(updates)
     f = value.astype(state.answer.value.dtype)
     slope = trees.norm(grad + state.rho * state.dual).astype(f.dtype)
-    total = f + jnp.asarray(parts.regularizer.value(params)).astype(f.dtype)
-    x, _ = trees.flat(parts.x_update(back(z - state.dual), state.rho, params))
-    after, u = _split(parts, state, x, z, back)
-    rho, dual = _balance(parts, state, lambda w: w, x, after, z, u)
+    total = f + jnp.asarray(settings.regularizer.value(params)).astype(f.dtype)
+    x, _ = trees.flat(settings.x_update(back(z - state.dual), state.rho, params))
+    after, u = _split(settings, state, x, z, back)
+    rho, dual = _balance(settings, state, lambda w: w, x, after, z, u)
     shown = jnp.where(jnp.isfinite(total), total, f)
     return after, (shown, jnp.where(state.count == 0, jnp.inf, slope)), (after, dual, rho, state.inner)
 
 
-def _at_x(parts, updates, state, params, value, extra):
+def _at_x(settings, updates, state, params, value, extra):
     """One update where :math:`x` itself is evaluated; z and u move when the x-update is done."""
-    forward, transpose, unflatten = _linear(parts, params)
+    forward, transpose, unflatten = _linear(settings, params)
     (x, _), (grad, _) = trees.flat(params), trees.flat(updates)
     f = value.astype(state.answer.value.dtype)
     reached = forward(x)
     before = jnp.where(state.count == 0, reached, state.split)
-    steps = parts.x_update.steps if isinstance(parts.x_update, GradientSteps) else 1
+    steps = settings.x_update.steps if isinstance(settings.x_update, GradientSteps) else 1
     due = state.count % steps == 0
-    z, u = _split(parts, state, reached, before, unflatten)
+    z, u = _split(settings, state, reached, before, unflatten)
     slope, gap = trees.norm(grad + state.rho * transpose(u)), trees.norm(reached - z)
-    here, there = (jnp.asarray(parts.regularizer.value(unflatten(w))).astype(f.dtype) for w in (reached, z))
+    here, there = (
+        jnp.asarray(settings.regularizer.value(unflatten(w))).astype(f.dtype) for w in (reached, z)
+    )
     total = f + jnp.where(jnp.isfinite(here), here, there)
-    rho, dual = _balance(parts, state, transpose, reached, z, before, u)
+    rho, dual = _balance(settings, state, transpose, reached, z, before, u)
     z, u, rho = trees.choose(due, (z, dual, rho), (before, state.dual, state.rho))
     after, inner = _next_x(
-        parts, state, rho, z - u, (forward, transpose, unflatten), (x, grad), (params, value, extra)
+        settings, state, rho, z - u, (forward, transpose, unflatten), (x, grad), (params, value, extra)
     )
     residual = jnp.maximum(slope, gap).astype(f.dtype)
     shown = trees.choose(due, (total, residual), (state.answer.value, state.answer.residual))
     return after, shown, (z, u, rho, inner), due
 
 
-def _update(parts, updates, state, params: Any = None, *, value: Any = None, **extra):
+def _update(settings, updates, state, params: Any = None, *, value: Any = None, **extra):
     checks.require("admm", params=params, value=value)
     value = jnp.asarray(value)
-    rule = parts.x_update
-    if parts.linear is None and not isinstance(rule, NewtonStep | GradientSteps):
-        target, (total, residual), carried = _at_z(parts, updates, state, params, value)
+    rule = settings.x_update
+    if settings.linear is None and not isinstance(rule, NewtonStep | GradientSteps):
+        target, (total, residual), carried = _at_z(settings, updates, state, params, value)
         due = jnp.asarray(True)
     else:
-        target, (total, residual), carried, due = _at_x(parts, updates, state, params, value, extra)
+        target, (total, residual), carried, due = _at_x(settings, updates, state, params, value, extra)
     (x, back), sound = trees.flat(params), jnp.all(jnp.isfinite(target)) & jnp.all(jnp.isfinite(carried[1]))
     good = (jnp.isfinite(value) & jnp.isfinite(residual)) | (state.count == 0)
     status = jnp.where(sound & good, Status.RUNNING, Status.NONFINITE).astype(jnp.int8)
     residual = jnp.where(jnp.isnan(residual), jnp.inf, residual)
     answer = trees.choose(due & good, Answer(params, total, residual, status), state.answer)
-    new = AdmmState(answer._replace(status=status), *carried, state.count + 1)
+    new = AdmmState(answer._replace(status=status), state.optimality, *carried, state.count + 1)
     return back(landing(x, jnp.where(sound, target, x))), trees.keep_types(new, state)
-
-
-class _Admm(SplitPoint):
-    """The transformation, and what holds at its answers."""
-
-    def pieces(self, state):
-        update: Any = self.update
-        parts = update.args[0]
-        return parts.regularizer, parts.linear, state.split, state.rho * state.dual
 
 
 def admm(
@@ -325,6 +325,5 @@ def admm(
     checks.concrete("admm", above=0, below=2, relaxation=relaxation)
     checks.function("admm", "params", "such as jnp.diff", True, linear=linear)
     checks.function("admm", "count, primal, dual, rho", "such as balanced()", True, balance=balance)
-    parts = _Parts(regularizer, linear, x_update or newton_step(), rho, relaxation, balance or balanced())
-    parts = trees.callables_as_trees(parts)
-    return _Admm(Partial(_init, parts), Partial(_update, parts))
+    rule, balance = x_update or newton_step(), balance or balanced()
+    return trees.with_settings(_init, _update, _Settings(regularizer, linear, rule, rho, relaxation, balance))

@@ -57,7 +57,7 @@ class SubgradientState(NamedTuple):
 def _init(parts, params):
     del parts
     x, _ = flat(params)
-    unknown = jnp.asarray(jnp.inf, jnp.promote_types(x.dtype, float))
+    unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     return SubgradientState(Answer(params, unknown, unknown, jnp.int8(Status.RUNNING)), jnp.int32(0))
 
 
