@@ -79,7 +79,7 @@ WRAPPERS = {
     "flatten": optax.flatten,
     "inject_hyperparams": lambda m: optax.inject_hyperparams(lambda rate: m)(rate=0.1),
     "conditionally_transform": lambda m: optax.conditionally_transform(m, lambda step: True),
-    "schedule of perturbations": lambda m: gdjax.perturbed(m, threshold=0.0),
+    "schedule of perturbations": lambda m: gdjax.perturbed(m, threshold=1e-9),
     "mechanize": optax.contrib.mechanize,
     "several": wrapped,
 }
