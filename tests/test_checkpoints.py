@@ -75,6 +75,7 @@ def test_a_run_that_had_ended_makes_no_step(tmp_path, monkeypatch):
     assert_same_bits(checkpoints.solve(searching(), tmp_path / "run.npz", every=50), whole)
 
 
+@pytest.mark.smoke
 def test_states_of_keys_and_of_small_floats(tmp_path):
     def init(params):
         return {"key": jax.random.key(3), "small": jnp.zeros(2, jnp.bfloat16)}

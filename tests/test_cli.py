@@ -32,6 +32,7 @@ def plain(result):
     return " ".join(result.output.replace("│", " ").split())
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("kind", "names"),
     [("optimizers", ["adam", "momentum"]), ("problems", ["rosenbrock", "mlp"]), ("schedules", ["cosine"])],
@@ -59,6 +60,7 @@ def test_race_moves_and_finds_a_rate(tmp_path):
     assert picture.read_bytes().startswith(b"GIF89a")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -81,6 +83,7 @@ def test_mistakes_are_named_and_exit_with_2(arguments, words):
     assert words in plain(result)
 
 
+@pytest.mark.smoke
 def test_sweep_of_a_file(tmp_path):
     store, picture, file = tmp_path / "runs.zarr", tmp_path / "runs.png", tmp_path / "sweep.toml"
     file.write_text(SWEEP.format(problem="beale", out=store, picture=picture))

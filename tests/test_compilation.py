@@ -8,6 +8,8 @@ import pytest
 import gdjax
 from gdjax import compilation
 
+pytestmark = pytest.mark.smoke
+
 
 class Options:
     """Which options programs are compiled with, by the name of what is compiled."""

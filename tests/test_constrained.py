@@ -130,6 +130,7 @@ def test_quadratic_penalty_and_barrier_follow_their_paths(x64):
     assert 1 < run.params < 1 + 1e-3
 
 
+@pytest.mark.smoke
 def test_a_barrier_needs_a_start_inside(x64):
     run = gdjax.minimize(lambda x: x**2, jnp.asarray(0.5), gdjax.log_barrier(inequality=lambda x: 1 - x))
     assert run.status == Status.INFEASIBLE
@@ -226,6 +227,7 @@ NO_NUMBERS = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("constraint", "error", "words"), NO_NUMBERS.values(), ids=NO_NUMBERS)
 def test_constraints_that_return_no_numbers_are_refused(constraint, error, words):
     x = jnp.ones(2)

@@ -31,6 +31,7 @@ def test_follows_the_default_precision(name):
     assert dataset.targets.dtype == (np.float32 if name == "diabetes" else np.int32)
 
 
+@pytest.mark.smoke
 def test_split_is_a_fixed_partition():
     numbers = np.arange(100)
     data = datasets.Dataset(numbers[:, None].astype(np.float32), numbers)

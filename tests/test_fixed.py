@@ -145,6 +145,7 @@ def test_says_unbounded():
     assert fast.status.tolist() == [Status.MAX_STEPS, Status.UNBOUNDED, Status.UNBOUNDED]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("max_steps", [24, 37])
 def test_mini_batches(max_steps):
     data = jnp.linspace(-1, 3, 40).reshape(20, 2)
@@ -166,6 +167,7 @@ def test_mini_batches(max_steps):
     assert fast.status.tolist() == [Status.MAX_STEPS, Status.MAX_STEPS, Status.NONFINITE, Status.MAX_STEPS]
 
 
+@pytest.mark.smoke
 def test_reverse_mode_passes():
     def end(rate, solve):
         run = gdjax.Run(

@@ -37,6 +37,7 @@ def test_forward_reverse_and_finite_differences_agree(x64, field):
     np.testing.assert_allclose(reverse, jnp.stack(columns, -1), rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.smoke
 def test_a_run_that_did_not_converge_has_nan_derivatives(x64):
     theta = jnp.asarray(THETA)
     short = solve(theta, max_steps=5)
@@ -45,6 +46,7 @@ def test_a_run_that_did_not_converge_has_nan_derivatives(x64):
     assert bool(jnp.all(jnp.isnan(jax.grad(lambda t: solve(t, max_steps=5).value)(theta))))
 
 
+@pytest.mark.smoke
 def test_maps_over_problems(x64):
     thetas = jnp.stack([jnp.asarray(THETA), 2 * jnp.asarray(THETA)])
     mapped = jax.vmap(jax.grad(lambda t: solve(t).value))(thetas)

@@ -17,6 +17,8 @@ from jax import lax
 import gdjax
 from gdjax import compilation, fingerprints, jaxprs, layers, layouts, loops, nonfinite, scalars
 
+pytestmark = pytest.mark.smoke
+
 JAXLIB = tuple(int(part) for part in importlib.metadata.version("jaxlib").split(".")[:2])
 XS = np.arange(12.0, dtype=np.float32).reshape(4, 3)
 

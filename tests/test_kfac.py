@@ -150,6 +150,7 @@ def test_steps_are_those_of_the_paper(x64, rate, damping):
             np.testing.assert_allclose(ours, matrix, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.smoke
 def test_a_linear_layer_is_solved_in_one_step(x64):
     targets = RNG.normal(size=(N, 2))
     fit = gdjax.least_squares(lambda p: X @ p["w"] + p["b"][None] - targets)

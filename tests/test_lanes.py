@@ -73,6 +73,7 @@ def test_each_run_as_if_alone_in_float64(x64):
     np.testing.assert_allclose(found.params, one.params, rtol=1e-6)
 
 
+@pytest.mark.smoke
 def test_order_lanes_and_chunks_change_no_bit():
     found = gdjax.sweep(descent, AXES, lanes=4, params=True)
     backwards = gdjax.sweep(
@@ -145,6 +146,7 @@ def test_mini_batches():
     assert_same(found, alone(trial, axes), 1e-5)
 
 
+@pytest.mark.smoke
 def test_what_no_axis_touches_is_kept_once():
     """Data and starts that all runs share are not copied for each lane."""
     data = jnp.ones((1000, 30))

@@ -150,6 +150,7 @@ def test_careful_unit_foresees_twice_the_last_gain(x64):
     assert first(-8.0, 0.0) == 1
 
 
+@pytest.mark.smoke
 def test_inner_state_advances_at_accepted_points_only():
     method = gdjax.line_search(optax.adam(1.0), first_step=linesearch.unit_step)
     params, trail = jnp.array([-1.2, 1.0]), []

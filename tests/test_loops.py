@@ -64,6 +64,7 @@ def test_every_run_comes_to_its_own_end(few, runs):
     assert uses_lanes(jax.vmap(collatz), numbers, scales) == (runs >= 16)
 
 
+@pytest.mark.smoke
 def test_what_is_not_mapped_is_shared(few):
     numbers = jnp.arange(1, RUNS + 1)
     steps, total = jax.vmap(collatz, in_axes=(0, None))(numbers, 2.0)

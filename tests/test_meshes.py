@@ -75,6 +75,7 @@ print("the same")
 """
 
 
+@pytest.mark.smoke
 def test_four_devices_in_a_process_of_their_own(python):
     flags = "--xla_force_host_platform_device_count=4"
     printed = python(PROGRAM, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")

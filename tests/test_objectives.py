@@ -71,6 +71,7 @@ def test_with_replacement_draws_uniformly_and_repeats():
     assert any(len(set(batch)) < 10 for batch in drawn)
 
 
+@pytest.mark.smoke
 def test_rows_of_a_tree_stay_together():
     data = {"x": jnp.arange(20.0).reshape(10, 2), "y": jnp.arange(10) * 2}
     objective = gdjax.finite_sum(lambda w, batch: w * jnp.mean(batch["x"]), data, 5)

@@ -1,5 +1,6 @@
 """What is installed: the wheel's files and metadata, the versions, and CI as the README has it."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -33,6 +34,7 @@ def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
     assert any(name.endswith(".npz") for name in inside), "the demo's data ships with the package"
 
 
+@pytest.mark.smoke
 def test_metadata(wheel):
     name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
     fields = Parser().parsestr(wheel.read(name).decode())
@@ -45,10 +47,45 @@ def test_metadata(wheel):
     assert "gdjax = gdjax.cli:main" in scripts
 
 
+@pytest.mark.smoke
 def test_dependencies_are_ranges():
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     for requirement in [r for group in groups for r in group]:
         assert re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", requirement), requirement
+
+
+def packages(requirements):
+    names = {re.match(r"[\w-]+", each)[0] for each in requirements}
+    return {{"pillow": "PIL", "scikit-learn": "sklearn"}.get(name, name.replace("-", "_")) for name in names}
+
+
+def imported(folder):
+    """What the modules of a folder import from elsewhere, wherever in them, by the name of the package."""
+    own = {path.stem for path in (ROOT / folder).rglob("*.py")} | set(sys.stdlib_module_names) | {"gdjax"}
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(str(node.module).partition(".")[0])
+    return found - own
+
+
+def test_what_is_imported_is_declared():
+    groups = PROJECT["optional-dependencies"]
+    needed = packages(PROJECT["dependencies"])
+    assert imported("gdjax") - needed <= packages(groups["data"] + groups["search"] + groups["bench"])
+    # what a test imports if it is there
+    optional = {"cvxpy", "diffrax", "equinox", "flax", "numpyro", "optuna", "torch"}
+    assert imported("tests") - needed - packages(groups["test"]) <= optional
+
+
+def test_lowest_versions_are_those_that_are_stated():
+    command = [sys.executable, str(ROOT / ".ci" / "lowest.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    stated = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    assert done.stdout.split() == [each.replace(">=", "==") for each in stated]
 
 
 def test_version_is_said_once():

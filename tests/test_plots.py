@@ -66,6 +66,7 @@ def test_all_draw_into_the_axes_that_are_passed_and_leave_the_backend_alone(runs
     assert matplotlib.get_backend() == backend
 
 
+@pytest.mark.smoke
 def test_heatmap_hatches_what_diverged(runs):
     ax = plots.heatmap(runs, "learning_rate", "optimizer")
     (mesh,) = [each for each in ax.collections if isinstance(each, QuadMesh)]
@@ -125,6 +126,7 @@ def test_sensitivity_has_a_line_an_optimizer_and_a_star_each(runs):
     assert lines["sgd"].get_linestyle() != lines["adam"].get_linestyle()
 
 
+@pytest.mark.smoke
 def test_convergence_is_a_median_and_a_band(runs):
     ax = plots.convergence(runs.isel(learning_rate=1), "loss", over="seed")
     lines = {line.get_label(): line for line in ax.lines}
@@ -146,6 +148,7 @@ def test_convergence_of_negative_numbers_is_linear(runs):
     assert plots.convergence(-runs.loss.isel(learning_rate=0, seed=0)).get_yscale() == "linear"
 
 
+@pytest.mark.smoke
 def test_trajectories_mark_start_end_and_optimum(runs):
     problem = gdjax.problems.himmelblau()
     ax = plots.trajectories(runs.isel(learning_rate=0, seed=0), problem, variable="x")

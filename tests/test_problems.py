@@ -82,6 +82,7 @@ def test_optima_are_stationary_minima_with_the_stated_value(x64, name, dim):
         assert values(around).min() > optimum.value
 
 
+@pytest.mark.smoke
 def test_saddles_have_their_signature(x64):
     strict, monkey = problems.strict_saddle(), problems.monkey_saddle()
     for problem in (strict, monkey):

@@ -339,6 +339,7 @@ def test_box_and_hyperplane_at_its_edges():
     )
 
 
+@pytest.mark.smoke
 def test_trees_and_types():
     tree = {"w": jnp.ones((2, 2), jnp.bfloat16), "b": (jnp.full(3, 2.0), 4.0)}
     p = jax.jit(projections.simplex)(tree)

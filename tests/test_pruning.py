@@ -59,6 +59,7 @@ def test_runs_that_come_together_are_compared():
     assert lost(Halving(1, 3), rungs, jnp.arange(6)).tolist() == [True] * 4 + [False] * 2
 
 
+@pytest.mark.smoke
 def test_losers_stop_at_rungs_and_winners_go_through(pruned, whole):
     stopped = pruned.status.values == gdjax.Status.PRUNED
     assert 0 < stopped.sum() < 27

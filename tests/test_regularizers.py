@@ -330,6 +330,7 @@ def test_values_against_their_formulas():
     np.testing.assert_allclose(regularizers.group_lasso(axis=0).value(matrix), 5, rtol=1e-6)
 
 
+@pytest.mark.smoke
 def test_trees():
     tree = {"w": jnp.array([3.0, 4.0]), "b": (jnp.array([[2.0]]), 1.0)}
     p = regularizers.l1({"w": 1.0, "b": 0.0}).prox(tree, 1.0)

@@ -100,6 +100,7 @@ def data_of(text):
 # The page without its scripts
 
 
+@pytest.mark.smoke
 def test_the_page_holds_what_it_needs_and_asks_for_nothing(tmp_path):
     text, page = written(sweep_like(), tmp_path, title="Rates")
     assert not re.search(

@@ -58,12 +58,14 @@ def test_pytrees_and_what_is_closed_over(x64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), found, expected)
 
 
+@pytest.mark.smoke
 def test_second_derivatives(x64):
     x = jnp.array([-1.0, 1.5])
     found = jax.jacrev(lambda x: scalars.value_and_grad(rosenbrock)(x)[1])(x)
     np.testing.assert_allclose(found, jax.hessian(rosenbrock)(x), rtol=1e-12)
 
 
+@pytest.mark.smoke
 def test_no_zeros_are_padded():
     program = str(jax.make_jaxpr(scalars.value_and_grad(FUNCTIONS["elements"]))(jnp.ones(2)))
     assert " pad[" not in program

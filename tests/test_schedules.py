@@ -64,6 +64,7 @@ AS_OPTAX = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", AS_OPTAX)
 def test_equals_optax(name):
     ours, theirs = AS_OPTAX[name]

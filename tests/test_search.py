@@ -140,6 +140,7 @@ def test_optuna_beats_a_grid_at_equal_budget():
     assert study.best_value == pytest.approx(float(found.value.min()))
 
 
+@pytest.mark.smoke
 def test_brackets_are_hyperbands():
     """The table of the paper: R = 81, eta = 3."""
     from gdjax.search.hyperband import brackets

@@ -93,6 +93,7 @@ def test_diverged():
     assert first(stopping.diverged(10.0), [0.0, 9.0, 11.0]) == (2, Status.DIVERGED)
 
 
+@pytest.mark.smoke
 def test_any_of_takes_the_first_in_order_and_all_of_wants_both():
     low, quiet = stopping.value_below(1.0), stopping.residual_below(1e-2)
     values, residuals = [3.0, 0.5, 2.0, 0.5], [1.0, 1.0, 1e-3, 1e-3]

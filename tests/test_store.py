@@ -72,6 +72,7 @@ def whole(tmp_path):
     return tmp_path / "whole.zarr"
 
 
+@pytest.mark.smoke
 def test_a_store_is_the_dataset_and_needs_no_gdjax_to_read(whole):
     found, plain = run(whole), gdjax.sweep(make_trial(), AXES, chunk=4)
     with xarray.open_zarr(whole) as stored:
@@ -93,6 +94,7 @@ def test_a_complete_store_runs_and_compiles_nothing(whole, monkeypatch):
     assert {f: f.stat().st_mtime_ns for f in whole.rglob("*")} == before
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("boxes", [1, 4, 6])
 def test_what_was_complete_is_not_run_again(whole, tmp_path, boxes):
     path, seen = tmp_path / "r.zarr", []
@@ -191,6 +193,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.smoke
 def test_damage_is_found_and_named(whole):
     chunk = whole / "value" / "1.0.0"
     sound = chunk.read_bytes()
@@ -386,6 +389,7 @@ def test_no_axes_and_static_ones_alone(tmp_path):
         gdjax.sweep(jnp.zeros, {"shape": gdjax.static([1, 2])}, store=tmp_path / "t.zarr")
 
 
+@pytest.mark.smoke
 def test_runs_in_lanes_resume(tmp_path):
     def trial(rate):
         return gdjax.Run(
@@ -554,6 +558,7 @@ print(*(fingerprints.of_program(jax.make_jaxpr(lambda rate, m=m: trial(m, rate))
 """
 
 
+@pytest.mark.smoke
 def test_fingerprints_outlive_a_process():
     """Neither addresses nor the order of sets are in them, nor what was traced before."""
     names: dict = {}
@@ -565,6 +570,7 @@ def test_fingerprints_outlive_a_process():
     assert len(set(names["found"])) == 3
 
 
+@pytest.mark.smoke
 def test_fingerprints_tell_programs_apart():
     def of(function, *arguments):
         return fingerprints.of_program(jax.make_jaxpr(function)(*arguments))

@@ -81,6 +81,7 @@ def test_equals_single_runs_in_float64(x64):
     assert_equals_single_runs(found, trial, grid(), 1e-12)
 
 
+@pytest.mark.smoke
 def test_shape_of_the_dataset():
     trial = make_trial(gdjax.every(7, lambda step: {"f": step.value, "x": step.params}))
     found = gdjax.sweep(trial, grid(), params=True)
@@ -128,6 +129,7 @@ def test_programs_go_with_their_trial():
     assert len(programs._programs) < kept
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_chunks_change_nothing(chunk):
     trial = make_trial(calls=(calls := []))
@@ -260,6 +262,7 @@ def test_nothing_to_share_is_one_batch():
     assert "f32[7,5" not in loop
 
 
+@pytest.mark.smoke
 def test_trials_of_any_arrays():
     found = gdjax.sweep(
         lambda a, b: {"sum": a + b, "outer": {"row": a * jnp.arange(3)}}, {"a": [1, 2], "b": [0.5]}
@@ -271,6 +274,7 @@ def test_trials_of_any_arrays():
     np.testing.assert_array_equal(bare.result, [0, 1, 4])
 
 
+@pytest.mark.smoke
 def test_axes_of_keys_and_pytrees():
     keys = jax.random.split(jax.random.key(0), 3)
     starts = {"x": jnp.arange(2.0), "y": jnp.ones((2, 4))}

@@ -73,7 +73,9 @@ def abstract_update(optimizer, params, state):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", pytest.param("float32", marks=pytest.mark.smoke), "float64"]
+)
 def test_types_and_structure_are_kept(name, dtype, x64):
     """Updates have the params' types and states keep theirs, float64 hyperparameters or not."""
     params = start(dtype)
