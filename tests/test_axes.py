@@ -2,10 +2,10 @@
 
 import array
 import collections
+import dataclasses
 import itertools
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,7 +154,9 @@ def test_tables_of_points(form):
     assert found.depth.dims == found.rate.dims == ("sample",)
 
 
-class Linear(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Linear:
     w: jax.Array
 
     def __call__(self, x):
@@ -182,7 +184,9 @@ def test_callable_pytrees_are_axes():
     np.testing.assert_allclose(found.value, expected, rtol=1e-5)
 
 
-class Network(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Network:
     layer: Linear
     activation: Callable
 
@@ -191,7 +195,7 @@ class Network(eqx.Module):
 
 
 def test_what_is_no_array_in_a_network_stays_as_it_is():
-    """An activation is a leaf of the tree, as in `eqx.nn.MLP`."""
+    """An activation is a leaf of the tree, as in equinox's modules."""
     models = [Network(linear(seed), jnp.tanh) for seed in range(4)]
     stack = Network(Linear(jnp.stack([model.layer.w for model in models])), jnp.tanh)
     expected = [model(jnp.ones(3)) for model in models]
