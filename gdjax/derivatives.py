@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax import checks
+from gdjax import checks, trees
 from gdjax.distributions import Family
 from gdjax.objectives import Composite, Mean
 from gdjax.types import Curvature, MatVec, Operator, Params, ValueFn
@@ -35,9 +35,11 @@ _AT_ONCE = 2**22
 
 
 def _widest(product: MatVec, vector: Params) -> int:
-    """The size of the largest array that a product makes on its way."""
+    """The size of the largest array that a product makes on its way, or one that is symbolic."""
     program = jax.make_jaxpr(product)(vector)
-    return max((math.prod(out.aval.shape) for step in program.eqns for out in step.outvars), default=0)
+    sizes = [math.prod(out.aval.shape) for step in program.eqns for out in step.outvars]
+    symbolic = [size for size in sizes if not isinstance(size, int)]
+    return symbolic[0] if symbolic else max(sizes, default=0)
 
 
 def hessian(objective: ValueFn, params: Params) -> Operator:
@@ -66,7 +68,7 @@ def hessian(objective: ValueFn, params: Params) -> Operator:
 
     def dense():
         vector, unravel = ravel_pytree(params)
-        if vector.size * _widest(product, params) <= _AT_ONCE:
+        if trees.at_most(vector.size * _widest(product, params), _AT_ONCE):
             return jax.hessian(lambda v: objective(unravel(v)))(vector)
         identity = jnp.eye(vector.size, dtype=vector.dtype)
         return jax.lax.map(lambda v: ravel_pytree(product(unravel(v)))[0], identity)
@@ -117,7 +119,11 @@ def _with_penalty(operator: Operator, composite: Composite, params: Params) -> O
 
 def _pulled_back(composite: Composite, params: Params, metric_at: Any) -> Operator:
     r""":math:`J^T M J` for the Jacobian J of the model and ``metric_at(outputs)``, a product with M."""
-    outputs, forward = jax.linearize(composite.model, params)
+
+    def model(p):
+        return trees.replicated(composite.model(p))
+
+    outputs, forward = jax.linearize(model, params)
     back = jax.linear_transpose(forward, params)
     metric: MatVec = metric_at(outputs)
 
@@ -129,9 +135,9 @@ def _pulled_back(composite: Composite, params: Params, metric_at: Any) -> Operat
         flat_outputs, unravel_outputs = ravel_pytree(outputs)
 
         def flat_model(v):
-            return ravel_pytree(composite.model(unravel(v)))[0]
+            return ravel_pytree(model(unravel(v)))[0]
 
-        mode = jax.jacfwd if vector.size <= flat_outputs.size else jax.jacrev
+        mode = jax.jacfwd if trees.at_most(vector.size - flat_outputs.size, 0) else jax.jacrev
         return mode(flat_model)(vector), unravel_outputs
 
     def scaled(columns, unravel_outputs):
@@ -277,7 +283,7 @@ def empirical_fisher(objective: ValueFn, params: Params) -> Operator:
     losses_of = composite.loss.losses
 
     def losses(params):
-        return losses_of(composite.model(params)).ravel()
+        return trees.replicated(losses_of(composite.model(params)).ravel())
 
     values, forward = jax.linearize(losses, params)
     back = jax.linear_transpose(forward, params)
@@ -287,7 +293,7 @@ def empirical_fisher(objective: ValueFn, params: Params) -> Operator:
 
     def dense():
         vector, unravel = ravel_pytree(params)
-        mode = jax.jacfwd if vector.size <= values.size else jax.jacrev
+        mode = jax.jacfwd if trees.at_most(vector.size - values.size, 0) else jax.jacrev
         gradients = mode(lambda v: losses(unravel(v)))(vector)
         return gradients.T @ gradients / values.size
 

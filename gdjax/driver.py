@@ -129,7 +129,7 @@ class Run:
         zero = jnp.int32(0)
         first = Step(zero, params, unknown, unmeasured)
         record = self.record
-        return RunState(
+        state = RunState(
             params=params,
             optimizer=optimizer,
             stop=None if self.stop is None else trees.strong(self.stop.init(params)),
@@ -141,6 +141,7 @@ class Run:
             status=jnp.int8(Status.RUNNING),
             trace=None if record is None else recording.blank(record, first, self.max_steps),
         )
+        return trees.unaliased(state, self)  # so that a step may be given it for good: jit(step, donate_argnums=0)
 
     def value(self, position: Position) -> Scalar:
         """The objective at a position, on the batch that is due there."""
@@ -150,9 +151,12 @@ class Run:
         """The next position, given what was found at this one."""
         params, value_fn = position.params, self._evaluator.value_fn(position.draws)
         update = optax.with_extra_args_support(self.optimizer).update
-        updates, optimizer = update(
-            grad, position.optimizer, params, value=value, grad=grad, value_fn=value_fn
-        )
+        # Under "strict" JAX checks the objective, which is the user's: not whether a method, or one of
+        # optax, adds a count to a flag.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimizer = update(
+                grad, position.optimizer, params, value=value, grad=grad, value_fn=value_fn
+            )
         checks.same_structure(updates, params, "optimizer.update", "updates")
         optimizer = trees.keep_types(optimizer, position.optimizer)
         return Position(optax.apply_updates(params, updates), optimizer, position.draws + 1)

@@ -54,7 +54,7 @@ def _solve_symmetric(product: Callable, right: Params) -> Params:
     def flat_product(v):
         return ravel_pytree(product(unravel(v)))[0]
 
-    solve = _dense if flat.size <= DENSE_UP_TO else _conjugate_gradients
+    solve = _dense if trees.at_most(flat.size, DENSE_UP_TO) else _conjugate_gradients
     return unravel(jax.lax.custom_linear_solve(flat_product, flat, solve, symmetric=True))
 
 
@@ -84,7 +84,7 @@ def detached(function: Callable, *arguments: Any, evaluate: Callable = jaxprs.ev
 
 def _solve(product: Callable, right: jax.Array) -> jax.Array:
     """Solves A x = b for an A that is known by its products."""
-    if right.size <= DENSE_UP_TO:
+    if trees.at_most(right.size, DENSE_UP_TO):
         return jnp.linalg.solve(jax.vmap(product)(jnp.eye(right.size, dtype=right.dtype)).T, right)
     tolerance = 100 * float(jnp.finfo(right.dtype).eps)
     return jax.scipy.sparse.linalg.gmres(product, right, tol=tolerance, restart=50)[0]

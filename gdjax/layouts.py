@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax.custom_batching import custom_vmap
 
-from gdjax import jaxprs
+from gdjax import jaxprs, trees
 
 __all__ = ["runs_last"]
 
@@ -49,7 +49,7 @@ def runs_last(tree: Any) -> Any:
     """
 
     def one(leaf):
-        small = leaf.ndim and 1 < leaf.size <= LARGEST
+        small = leaf.ndim and trees.at_most(leaf.size, LARGEST) and leaf.size > 1
         return _runs_last(leaf) if small else leaf
 
     return jax.tree.map(one, tree)

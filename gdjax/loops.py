@@ -72,7 +72,7 @@ def lanes_of(nbytes: int, shared: int, runs: int) -> int:
       shared: bytes that all runs read at each step: the more there are, the more lanes should read at once.
       runs: how many.
     """
-    if runs * nbytes < LARGE:
+    if not isinstance(runs * nbytes, int) or runs * nbytes < LARGE:  # a symbolic size is no number
         return runs
     fit = max(FEWEST, min(max(CACHED, shared) // nbytes, runs // TURNS))
     lanes = 2 ** (fit.bit_length() - 1)

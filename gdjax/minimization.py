@@ -34,7 +34,7 @@ def _choose(objective: ValueFn, params: Params, fit: bool) -> _Choice:
         with differentiability.needed("minimize", "reverse", objective, params):
             jax.eval_shape(jax.grad(objective), params)
     forward = not has.reverse
-    if trees.size(params) > _DENSE:
+    if not trees.at_most(trees.size(params), _DENSE):
         from gdjax.optimizers.limited_memory import lbfgs
 
         return _Choice(Method("lbfgs()"), lbfgs(), forward)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdjax import jaxprs
+from gdjax import jaxprs, trees
 
 __all__ = ["value_and_grad"]
 
@@ -66,7 +66,7 @@ def _fits(program: Any) -> bool:
     eqn: Any
     for eqn in program.eqns:
         inner = jaxprs.called(eqn)
-        if any(math.prod(var.aval.shape) > LARGEST for var in eqn.outvars):
+        if not all(trees.at_most(math.prod(var.aval.shape), LARGEST) for var in eqn.outvars):
             return False
         if inner is not None:
             if not _fits(inner[0]):
@@ -190,7 +190,8 @@ def _literal(atom: Any) -> Elements:
 
 def _on_scalars(program: Any, constants: list[Any], arguments: list[Any]) -> list[jax.Array] | None:
     """What a program comes to, on scalars; None where it is not made for them."""
-    if any(np.size(constant) > LARGEST for constant in constants) or not _fits(program):
+    small = all(trees.at_most(np.size(constant), LARGEST) for constant in constants)
+    if not small or not _fits(program):
         return None
     found = _run(program, constants, [_split(leaf) for leaf in arguments])
     avals = [var.aval for var in program.outvars]
@@ -213,7 +214,7 @@ def value_and_grad(function: Callable[[Any], jax.Array]) -> Callable[[Any], tupl
     def evaluated(params):
         sizes = [leaf.size for leaf in jax.tree.leaves(params)]
         plain = jax.value_and_grad(function)
-        if max(sizes) == 1 or sum(sizes) > LARGEST:
+        if not trees.at_most(sum(sizes), LARGEST) or max(sizes) == 1:
             return plain(params)
         program, shape = jax.make_jaxpr(plain, return_shape=True)(params)
         leaves = jax.tree.leaves(params)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
@@ -22,20 +23,24 @@ __all__ = [
     "alike",
     "all_equal",
     "all_finite",
+    "at_most",
     "callables_as_trees",
     "choose",
     "field",
     "flat",
     "home_of",
     "homes",
+    "in_parts",
     "keep_types",
     "length",
     "norm",
     "optimality",
     "own_answer",
     "power_of_two",
+    "replicated",
     "size",
     "strong",
+    "unaliased",
     "unit",
     "value_type",
     "with_settings",
@@ -105,6 +110,48 @@ def all_equal(a: Params, b: Params) -> Scalar:
 def size(tree: Params) -> int:
     """How many numbers a tree holds."""
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def at_most(count: Any, limit: int) -> bool:
+    """Whether a size is known to be at most ``limit``; a symbolic one (`jax.export`) is not."""
+    return isinstance(count, int | np.integer) and bool(count <= limit)
+
+
+def unaliased(tree: Any, *others: Any) -> Any:
+    """The same numbers, no buffer twice and none of ``others``: a tree that may be donated."""
+    taken = {_buffer(leaf) for leaf in jax.tree.leaves(others)}
+
+    def one(leaf):
+        if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+            return leaf
+        leaf = jnp.copy(leaf) if _buffer(leaf) in taken else leaf
+        taken.add(_buffer(leaf))
+        return leaf
+
+    return jax.tree.map(one, tree)
+
+
+def in_parts(leaf: jax.Array) -> bool:
+    """Whether an array's type says that devices hold parts of it: on a mesh with explicit axes."""
+    spec = getattr(getattr(jax.typeof(leaf), "sharding", None), "spec", ())
+    return any(name is not None for name in spec)
+
+
+def replicated(tree: Any) -> Any:
+    """The same arrays, whole on every device: dense linear algebra along an axis in parts asks for that."""
+
+    def one(leaf):
+        return jax.sharding.reshard(leaf, jax.sharding.PartitionSpec()) if in_parts(leaf) else leaf
+
+    return jax.tree.map(one, tree)
+
+
+def _buffer(leaf: Any) -> int:
+    """Where an array lies in memory; which object it is where that is not one place."""
+    try:
+        return leaf.unsafe_buffer_pointer()
+    except Exception:  # a tracer, a number, random keys, an array on several devices: each says no in its own way
+        return id(leaf)
 
 
 def flat(tree: Params) -> tuple[jax.Array, Callable]:

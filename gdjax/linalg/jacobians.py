@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax import control_flow, differentiability
+from gdjax import control_flow, differentiability, trees
 from gdjax.objectives import Composite
 from gdjax.trees import power_of_two
 from gdjax.types import Params, Scalar
@@ -85,7 +85,7 @@ def _outputs_and_jacobian(model, x, size):
 
     By a second pass where reverse mode loses what forward mode does not.
     """
-    short, other = (_by_columns, _by_rows) if x.size <= size else (_by_rows, _by_columns)
+    short, other = (_by_columns, _by_rows) if trees.at_most(x.size - size, 0) else (_by_rows, _by_columns)
     mode = short
     try:
         outputs, jacobian = short(model, x)
@@ -130,7 +130,7 @@ def linearized(composite: Composite, params: Params, dtype) -> Linearized:
     blank, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def model(v):
-        return ravel_pytree(composite.model(back(v)))[0]
+        return trees.replicated(ravel_pytree(composite.model(back(v)))[0])
 
     outputs, jacobian = _outputs_and_jacobian(model, x, blank.size)
     return Linearized(outputs, jacobian.astype(dtype), lambda z: composite.loss(unravel(z)))

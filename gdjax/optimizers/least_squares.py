@@ -191,7 +191,7 @@ def _bent(composite, params, step, found, shift, limit):
     outputs, unravel = ravel_pytree(composite.model(params))
 
     def model(v):
-        return ravel_pytree(composite.model(back(v)))[0]
+        return trees.replicated(ravel_pytree(composite.model(back(v)))[0])
 
     def velocity(v):
         return jax.jvp(model, (v,), (step.astype(x.dtype),))[1]

@@ -58,14 +58,15 @@ def _tick(y, t, state):
     knots = knots.at[jnp.where(ends, first - 1, 2 * n)].set(jnp.concatenate([limit[:1], left]))
     knots = knots.at[jnp.where(ends, last + 1, 2 * n)].set(jnp.concatenate([limit[1:], -right]))
     limits = limits.at[jnp.where(ends, sample, n)].set(limit)
+    dropped, dropped_last, one = (flag.astype(jnp.int32) for flag in (drop_first, drop_last, ends))
     return _Messages(
         knots,
-        first + drop_first - ends,
-        last - drop_last + ends,
+        first + dropped - one,
+        last - dropped_last + one,
         jnp.where(ends, fresh, left + jnp.where(drop_first, lowest[1:], 0)),
         jnp.where(ends, fresh, right - jnp.where(drop_last, highest[1:], 0)),
         limits,
-        sample + ends,
+        sample + one,
     )
 
 
