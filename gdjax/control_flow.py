@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["cond", "fori_loop", "scan", "unchecked", "vary_like", "while_loop"]
+__all__ = ["cond", "fori_loop", "scan", "unchecked", "vary_like", "vary_with", "while_loop"]
 
 _checked = contextvars.ContextVar("checked", default=True)
 
@@ -36,9 +36,8 @@ def _inside_shard_map() -> bool:
 def _varying(leaf: Any) -> frozenset[str]:
     """The axes of the mesh over which an array varies; none where its type does not say."""
     aval = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
-    if hasattr(aval, "manual_axis_type"):  # jax 0.9 and later
-        return frozenset(aval.manual_axis_type.varying)
-    return frozenset(getattr(aval, "vma", None) or ())
+    kind = getattr(aval, "manual_axis_type", None)  # later versions of JAX; earlier ones have vma
+    return frozenset(getattr(aval, "vma", None) or () if kind is None else kind.varying)
 
 
 def _axes(*trees: Any, also: frozenset[str] = frozenset()) -> list[frozenset[str]]:
@@ -65,6 +64,13 @@ def _cast(tree: Any, axes: list[frozenset[str]]) -> Any:
 def vary_like(tree: Any, other: Any) -> Any:
     """The same numbers, typed as varying over every axis over which the leaves of ``other`` vary."""
     return _cast(tree, _axes(tree, other)) if _inside_shard_map() else tree
+
+
+def vary_with(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """The same numbers, each typed as varying over the axes over which a scalar function of them does."""
+    if not _inside_shard_map():
+        return tree
+    return _cast(tree, _axes(tree, also=_varying(jax.eval_shape(function, tree))))
 
 
 def _carry(step: Callable[[Any], Any], goes_on: Callable[[Any], Any] | None, init: Any) -> Any:

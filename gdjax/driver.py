@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import register_pytree_node_class
 
-from gdjax import answers, checks, control_flow, fixed, implicit, loops, recording, trees
+from gdjax import answers, checks, control_flow, exporting, fixed, implicit, loops, recording, trees
 from gdjax.evaluation import Evaluator, value_and_grad
 from gdjax.fixed import Position
 from gdjax.implicit import Found
@@ -117,11 +117,13 @@ class Run:
 
     def init(self) -> RunState:
         """The state before the first evaluation; evaluates nothing."""
-        params = trees.strong(self.params)
+        params, full = trees.strong(self.params), self._evaluator.full()
+        value = jax.eval_shape(lambda params: checks.scalar_value(full(params), "minimize"), params)
+        # Inside shard_map JAX sums the gradients of replicated params over the axes that the value varies over;
+        # a value of each device's own (its key, its data) means a run of each device's own.
+        params = control_flow.vary_with(params, self._evaluator.value_fn(jnp.int32(0)))
         optimizer = answers.held_back(trees.strong(self.optimizer.init(params)))
         params = answers.start(optimizer, params)
-        full = self._evaluator.full()
-        value = jax.eval_shape(lambda params: checks.scalar_value(full(params), "minimize"), params)
         unknown = jnp.asarray(jnp.inf, value.dtype)
         # Norms overflow where values in half precision do not.
         unmeasured = unknown if unknown.dtype.itemsize >= 4 else unknown.astype(jnp.float32)
@@ -141,7 +143,9 @@ class Run:
             status=jnp.int8(Status.RUNNING),
             trace=None if record is None else recording.blank(record, first, self.max_steps),
         )
-        return trees.unaliased(state, self)  # so that a step may be given it for good: jit(step, donate_argnums=0)
+        return trees.unaliased(
+            state, self
+        )  # so that a step may be given it for good: jit(step, donate_argnums=0)
 
     def value(self, position: Position) -> Scalar:
         """The objective at a position, on the batch that is due there."""
@@ -268,7 +272,9 @@ class Run:
                 full = full if extra is None else full + extra
             value = full.astype(value.dtype)
             status = jnp.where(jnp.isfinite(value), status, jnp.int8(Status.NONFINITE))
-        return Result(answer.params, value, residual, state.steps, status, state.optimizer, state.trace)
+        result = Result(answer.params, value, residual, state.steps, status, state.optimizer, state.trace)
+        exporting.register(result)
+        return result
 
     def solve(self) -> Result:
         """Runs from start to end.

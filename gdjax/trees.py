@@ -150,7 +150,9 @@ def _buffer(leaf: Any) -> int:
     """Where an array lies in memory; which object it is where that is not one place."""
     try:
         return leaf.unsafe_buffer_pointer()
-    except Exception:  # a tracer, a number, random keys, an array on several devices: each says no in its own way
+    except (
+        Exception
+    ):  # a tracer, a number, random keys, an array on several devices: each says no in its own way
         return id(leaf)
 
 

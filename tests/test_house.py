@@ -27,6 +27,7 @@ LAYERS = [
         "differentiation",
         "loops",
         "compilation",
+        "exporting",
         "distributions",
         "fingerprints",
         "layers",

@@ -64,7 +64,7 @@ def require_composite(objective, owner: str) -> Composite:
 
 def _by_columns(model, x):
     outputs, forward = jax.linearize(model, x)
-    return outputs, jax.vmap(forward, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+    return outputs, jax.vmap(forward, out_axes=1)(control_flow.vary_like(jnp.eye(x.size, dtype=x.dtype), x))
 
 
 def _by_rows(model, x):
@@ -73,7 +73,7 @@ def _by_rows(model, x):
     def row(direction):
         return back(direction)[0]
 
-    identity = jnp.eye(outputs.size, dtype=outputs.dtype)
+    identity = control_flow.vary_like(jnp.eye(outputs.size, dtype=outputs.dtype), outputs)
     try:
         return outputs, differentiability.isolated(jax.vmap(row), identity)
     except Exception:  # a callback may say that it does not map

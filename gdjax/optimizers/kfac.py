@@ -56,7 +56,7 @@ def _leaves(tree: Params) -> list[jax.Array]:
 def _check(network: Network, params: Params, outputs: Any) -> None:
     """Says which leaves no layer has, and where rows are not those of examples."""
     named = [(f"params{keystr(path)}", leaf) for path, leaf in tree_leaves_with_path(params)]
-    if sum(named[i][1].size for i in network.others) > _ALONE:
+    if not trees.at_most(sum(named[i][1].size for i in network.others), _ALONE):
         list_of = "; ".join(
             f"{named[i][0]} of shape {named[i][1].shape}, used by {how}" for i, how in network.others.items()
         )

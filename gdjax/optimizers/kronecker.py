@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdjax import checks, control_flow
+from gdjax import checks, control_flow, trees
 from gdjax.types import Scalar, Transformation
 
 __all__ = ["ShampooState", "SoapState", "shampoo", "soap"]
@@ -23,7 +23,7 @@ def _wide(leaf: jax.Array) -> jax.Array:
 
 
 def _axes(leaf: jax.Array, max_size: int) -> tuple[int, ...]:
-    return tuple(i for i, size in enumerate(leaf.shape) if size <= max_size)
+    return tuple(i for i, size in enumerate(leaf.shape) if trees.at_most(size, max_size))
 
 
 def _gram(leaf: jax.Array, axis: int) -> jax.Array:

@@ -150,8 +150,15 @@ def _shorter(value: Any, parts: int) -> Any:
     )
 
 
+def _in_parts(trial: Traced) -> bool:
+    """Whether a trial closes over data that lies on several devices: they then share each run, not the runs."""
+    data = (leaf for leaf in trial.program.consts if isinstance(leaf, jax.Array))
+    return any(len(leaf.sharding.device_set) > 1 for leaf in data)
+
+
 def _laned(trial: Traced, values: list[Any], how: How) -> Program:
-    (sizes, owners), mesh = _sizes(values), how.mesh
+    sizes, owners = _sizes(values)
+    mesh = None if _in_parts(trial) else how.mesh
     assert how.lanes is not None
     parts = devices_of(mesh)
     programs, rows = Programs(trial, owners, sizes), math.ceil(math.prod(sizes) / parts)
