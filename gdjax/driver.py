@@ -143,9 +143,8 @@ class Run:
             status=jnp.int8(Status.RUNNING),
             trace=None if record is None else recording.blank(record, first, self.max_steps),
         )
-        return trees.unaliased(
-            state, self
-        )  # so that a step may be given it for good: jit(step, donate_argnums=0)
+        # So that a step may be given it for good: jit(run.step, donate_argnums=0).
+        return trees.unaliased(state, self)
 
     def value(self, position: Position) -> Scalar:
         """The objective at a position, on the batch that is due there."""
