@@ -12,7 +12,7 @@ from gdjax.evaluation import Evaluator, value_and_grad
 from gdjax.fixed import Position
 from gdjax.implicit import Found
 from gdjax.objectives import Objective
-from gdjax.stopping import StopCriterion, as_criterion, residual_below
+from gdjax.stopping import DEFAULT, StopCriterion, as_criterion
 from gdjax.types import Answer, Params, Result, Scalar, Status, Step, ValueFn
 
 __all__ = ["Run", "RunState"]
@@ -79,7 +79,7 @@ class Run:
         params: Params,
         optimizer: Any,
         *,
-        stop: StopCriterion | None = residual_below(1e-6),
+        stop: StopCriterion | None = DEFAULT,
         max_steps: int = 1000,
         record: Any = None,
         key: Any = None,
@@ -129,7 +129,7 @@ class Run:
         unmeasured = unknown if unknown.dtype.itemsize >= 4 else unknown.astype(jnp.float32)
         answer = Answer(params, unknown, unmeasured, jnp.int8(Status.RUNNING))
         zero = jnp.int32(0)
-        first = Step(zero, params, unknown, unmeasured)
+        first = Step(zero, params, unknown, unmeasured, trees.largest(params))
         record = self.record
         state = RunState(
             params=params,
@@ -206,7 +206,9 @@ class Run:
             proposal, draws, refresh = self._hold_batch(state, seen, proposal)
         answer = trees.choose(good, trees.keep_types(seen, state.answer), state.answer)
         steps = jnp.where(good, state.count, state.steps)
-        view = Step(steps, answer.params, answer.value, answer.residual)
+        looked_at = self.stop is not None or self.record is not None
+        move = trees.distance(moved.params, answer.params) if looked_at else 0.0
+        view = Step(steps, answer.params, answer.value, answer.residual, move)
         failed = lost & running
         failure = jnp.where(value == -jnp.inf, Status.UNBOUNDED, Status.NONFINITE)
         verdict, stop = self._verdict(state, answer, view)

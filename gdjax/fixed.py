@@ -131,7 +131,8 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
         if run.record is None:
             return control_flow.scan(bare, carry, length=cut.every)
         value, grad, after = run.move(position)
-        read = run.record.read(Step(position.draws, position.params, value, trees.norm(grad)))
+        ahead = trees.distance(after.params, position.params)
+        read = run.record.read(Step(position.draws, position.params, value, trees.norm(grad), ahead))
         carry, _ = control_flow.scan(bare, (after, watch.poison(sums, value, grad)), length=cut.every - 1)
         return carry, read
 

@@ -8,7 +8,7 @@ import optax
 from gdjax import compilation, differentiability, differentiation, trees
 from gdjax.driver import Run
 from gdjax.objectives import Composite, Objective, is_least_squares
-from gdjax.stopping import StopCriterion, residual_below
+from gdjax.stopping import DEFAULT, StopCriterion
 from gdjax.types import Method, Params, Result, Transformation, ValueFn
 
 __all__ = ["default_optimizer", "minimize"]
@@ -118,7 +118,7 @@ def minimize(
     params: Params,
     optimizer: Any = None,
     *,
-    stop: StopCriterion | None = residual_below(1e-6),
+    stop: StopCriterion | None = DEFAULT,
     max_steps: int = 1000,
     record: Any = None,
     key: Any = None,

@@ -26,12 +26,14 @@ __all__ = [
     "at_most",
     "callables_as_trees",
     "choose",
+    "distance",
     "field",
     "flat",
     "home_of",
     "homes",
     "in_parts",
     "keep_types",
+    "largest",
     "length",
     "norm",
     "optimality",
@@ -212,6 +214,19 @@ def norm(tree: Params) -> Scalar:
     # Squares up to n eps below what is summed may be lost without loss: the range is left well before its ends.
     usual = (plain > float(info.tiny) ** 0.4) & (plain < jnp.inf)
     return control_flow.cond(usual, lambda: plain, scaled)
+
+
+def largest(tree: Params) -> Scalar:
+    """The size of the largest entry, in the widest type of the tree and float32 at least."""
+    leaves = jax.tree.leaves(tree)
+    dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
+    sizes = [jnp.max(jnp.abs(leaf), initial=0).astype(dtype) for leaf in leaves]
+    return sizes[0] if len(sizes) == 1 else jnp.max(jnp.stack(sizes))
+
+
+def distance(a: Params, b: Params) -> Scalar:
+    """The largest difference between entries of two trees, in the widest type of them and float32 at least."""
+    return largest(jax.tree.map(jnp.subtract, a, b))
 
 
 def with_settings(init: Callable, update: Callable, settings: Any) -> Transformation:

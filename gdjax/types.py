@@ -173,12 +173,14 @@ class Step(NamedTuple):
       params: the answer after them.
       value: the objective there (of the current mini-batch when the objective draws them).
       residual: the optimality measure there: the gradient's 2-norm unless the method has its own.
+      move: how far the method means to go from there, to the point that it asks for next: the largest entry.
     """
 
     count: Scalar
     params: Params
     value: Scalar
     residual: Scalar
+    move: Any = 0.0
 
 
 @jax.tree_util.register_static

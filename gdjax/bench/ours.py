@@ -137,7 +137,7 @@ def solve(text: str, case: Case, max_steps: int) -> Run:
     """
     objective = case.value_fn if case.residual_fn is None else gdjax.least_squares(case.residual_fn)
     optimizer = _for_case(text, case)
-    stop = gdjax.stopping.residual_below(1e-6)
+    stop = gdjax.stopping.DEFAULT
 
     def one(x):
         return gdjax.minimize(objective, x, optimizer, max_steps=max_steps, stop=stop)
@@ -178,7 +178,7 @@ def _passes(case: Case, text: str, max_steps: int) -> int:
         return residuals(x)
 
     optimizer = _for_case(text, case._replace(residual_fn=residual_fn))
-    stop = gdjax.stopping.residual_below(1e-6)
+    stop = gdjax.stopping.DEFAULT
     found = gdjax.minimize(
         gdjax.least_squares(residual_fn), case.start, optimizer, max_steps=max_steps, stop=stop
     )

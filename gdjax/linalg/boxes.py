@@ -24,10 +24,12 @@ from gdjax.trees import power_of_two, unit
 from gdjax.types import Scalar
 
 __all__ = [
+    "NEAR",
     "Compact",
     "Pairs",
     "cauchy_point",
     "compact",
+    "criticality",
     "forget",
     "landed",
     "learn",
@@ -37,6 +39,10 @@ __all__ = [
     "stay_inside",
     "toward",
 ]
+
+
+NEAR = 1e-2
+"""What is near a wall, as a share of the size of a point: nearer, a gradient counts less."""
 
 
 class Pairs(NamedTuple):
@@ -125,6 +131,25 @@ def compact(pairs: Pairs, fallback: Scalar) -> Compact:
 def projected(x: jax.Array, grad: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
     r"""The projected gradient step :math:`P(x - g) - x`, zero at a stationary point of the box."""
     return jnp.clip(-grad, lower - x, upper - x)
+
+
+def criticality(x: jax.Array, grad: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+    r"""The gradient as far as the box leaves room to follow it.
+
+    .. math:: g_i \min(1, 100\, d_i / \lVert x \rVert_\infty)
+
+    with the distance :math:`d_i` to the wall that the descent leads to. Further than a hundredth of the size of x from
+    walls it is the gradient, at a wall that holds zero, and times the size of x it is at least what following
+    the gradient there may gain. The projected gradient step is no measure of that: next to a wall it is as small as
+    the distance to it, however steep the slope.
+
+    Reference:
+      Conn, Gould, Toint, Trust-Region Methods, SIAM 2000, section 12.1.4, for the first-order gain in a box as a
+      measure of criticality.
+    """
+    size, way = jnp.max(jnp.abs(x), initial=0), jnp.where(grad > 0, x - lower, upper - x)
+    share = jnp.minimum(1, way / jnp.where(size > 0, NEAR * size, jnp.finfo(x.dtype).tiny))
+    return jnp.where(way > 0, grad * share, 0)  # an infinite gradient into a wall is none
 
 
 def room(x: jax.Array, direction: jax.Array, lower: jax.Array, upper: jax.Array) -> Scalar:

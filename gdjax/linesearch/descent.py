@@ -32,6 +32,8 @@ _LONGEST = 1e3
 """The longest move, in units of the point's norm (at least one)."""
 _BESIDE_OTHERS = 1e-2
 """What counts as eps where other methods move other params between the evaluations."""
+_BEYOND_ROUNDING = 100
+"""The shortest first step down the gradient, in units of the point's rounding."""
 _SHORT = 0.1
 """The first step down the gradient, in units of the point's norm; one near the origin."""
 _RESOLVED = 10
@@ -221,6 +223,9 @@ def _aim(direction, search, state, move, residual, value, size, found):
     # So is the gradient where it is next to nothing: a step as short would be none.
     most = jnp.where(residual < low**0.5, 1 / jnp.where(residual > 0, residual, 1), 1)
     down = jnp.minimum(most, jnp.maximum(1, _SHORT * size) / residual)
+    # In large units a gradient may be short of a unit in the last place of the params.
+    least = _BEYOND_ROUNDING * float(jnp.finfo(g.dtype).eps) * size
+    down = jnp.where(residual > 0, jnp.maximum(down, least / residual), down)
     slope = jnp.where(bad, -residual * (residual * down), slope)
     length = jnp.where(bad, residual * down, length)
     p = jnp.where(bad, -down.astype(g.dtype) * g, p)

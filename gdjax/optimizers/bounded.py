@@ -28,6 +28,8 @@ _RESTART = 30
 """What a failed search counts among them."""
 _LONGEST = 1e3
 """The longest move, in units of the point's norm (at least one)."""
+_BEYOND_ROUNDING = 100
+"""The shortest first step down the gradient, in units of the point's rounding."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
 
@@ -36,7 +38,7 @@ class BoundedState(NamedTuple):
     """The accepted point, the search from it and what is known of the curvature.
 
     Attributes:
-      answer: the accepted point; its residual is the norm of the projected gradient.
+      answer: the accepted point; its residual is that of the gradient as far as there is room.
       optimality: where no bound holds it, its gradient is zero.
       grad: the gradient there, flat.
       direction: the direction searched, flat.
@@ -141,9 +143,14 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
         pairs = boxes.forget(state.pairs, forgotten)
         pairs = boxes.learn(pairs, step, change, trial.accept & ~trial.fresh)
         gradient = boxes.projected(here, grad, box.lower, box.upper)
-        residual, steep = length(gradient), jnp.maximum(1, length(grad))
+        residual, slant = length(gradient), length(grad)
+        # In large units a gradient may be short of a unit in the last place of the params.
+        least = _BEYOND_ROUNDING * float(jnp.finfo(here.dtype).eps) * length(here)
+        most = jnp.where((least > 0) & (slant > 0), slant / least, jnp.inf)
+        steep = jnp.minimum(jnp.maximum(1, slant), most)
         walled = jnp.all(jnp.isfinite(box.upper - box.lower))
-        p = boxes.toward(pairs, here, grad, box.lower, box.upper, jnp.where(walled, 1, steep))
+        unknown = jnp.where(walled, jnp.minimum(1, most), steep)
+        p = boxes.toward(pairs, here, grad, box.lower, box.upper, unknown)
         slope, size = jnp.sum(grad * p), length(p)
         bad = ~(slope < -jnp.finfo(p.dtype).eps * residual * size) | ~jnp.isfinite(size)
         down = boxes.projected(here, grad / steep, box.lower, box.upper)
@@ -171,7 +178,7 @@ def _update(settings, updates, state: BoundedState, params=None, *, value: Any =
     accept, (base, _) = trial.accept, flat(state.answer.params)
     here, grad = jnp.where(accept, trial.point, base), jnp.where(accept, given, state.grad)
     fhere = jnp.where(accept, f, state.answer.value)
-    short = boxes.projected(here, grad, box.lower, box.upper)
+    short = boxes.criticality(here, grad, box.lower, box.upper)
     residual = length(short).astype(f.dtype)
     forgotten = trial.give_up | (accept & (state.bracket.trials < 0))
     p, bracket, pairs = _aim(search, state, box, trial, here, fhere, grad, forgotten)
@@ -244,8 +251,9 @@ def lbfgsb(
       search: how far to go along the direction; `strong_wolfe` by default.
 
     Returns:
-      A transformation that keeps an `Answer`, whose residual is the norm of the projected gradient
-      :math:`P(x - g) - x`.
+      A transformation that keeps an `Answer`, whose residual is the norm of the gradient as far as the box leaves
+      room to follow it, :math:`g_i \min(1, 100\, d_i / \lVert x \rVert_\infty)` with the distance :math:`d_i` to
+      the wall.
 
     Raises:
       ValueError: if ``memory`` is below 1, or a lower bound above an upper one where both are known.

@@ -26,7 +26,7 @@ class BoundedTrustRegionState(NamedTuple):
     """The accepted point, the model there and the radius.
 
     Attributes:
-      answer: the accepted point; its residual is the norm of the projected gradient.
+      answer: the accepted point; its residual is that of the gradient as far as there is room.
       optimality: where no bound holds it, its gradient is zero.
       base: what has been tried from it.
       radius: the trust region's.
@@ -79,7 +79,7 @@ def _update(settings, updates, state, params=None, *, value: Any = None, value_f
     grad, _ = trees.flat(updates)
     old = trials.join(state.base, state.answer)
     judged = trials.judge(old, x, value, grad)
-    residual = norm(boxes.projected(x, grad, box.lower, box.upper))
+    residual = norm(boxes.criticality(x, grad, box.lower, box.upper))
     base = trials.move_to(old, judged, params, value, grad, residual)
     origin, _ = trees.flat(base.answer.params)
     operator = trials.operator_at("bounded_trust_region", curvature, value_fn, base.answer.params)
@@ -135,8 +135,10 @@ def bounded_trust_region(
         ``fisher(family)``.
 
     Returns:
-      A transformation that keeps an `Answer`, whose residual is the norm of the projected gradient
-      :math:`P(x - g) - x`. Its verdicts are those of `gdjax.trust_region`.
+      A transformation that keeps an `Answer`, whose residual is the norm of the gradient as far as the box leaves
+      room to follow it, :math:`g_i \min(1, 100\, d_i / \lVert x \rVert_\infty)` with the distance :math:`d_i` to
+      the wall.
+      Its verdicts are those of `gdjax.trust_region`.
 
     Raises:
       ValueError: if a lower bound is above an upper one where both are known.

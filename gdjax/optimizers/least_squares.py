@@ -20,7 +20,7 @@ from gdjax import arguments, checks, control_flow, differentiability, trees, tri
 from gdjax.linalg.jacobians import Spectrum, damped_solve, require_composite, rows_at, spectrum
 from gdjax.linalg.subproblems import Move, norm
 from gdjax.trials import Base, Judgement
-from gdjax.types import Answer, Scalar, Transformation
+from gdjax.types import Answer, Scalar, Status, Transformation
 
 __all__ = [
     "Damping",
@@ -164,12 +164,14 @@ class LevenbergMarquardtState(NamedTuple):
       base: what has been tried from it.
       spectrum: of the scaled Jacobian there.
       numbers: the damping's.
+      sizes: the largest norm that each column of the Jacobian has had.
     """
 
     answer: Answer
     base: Base
     spectrum: Spectrum
     numbers: jax.Array
+    sizes: jax.Array
 
 
 def _init(params):
@@ -177,7 +179,7 @@ def _init(params):
     n, dtype = base.grad.size, base.grad.dtype
     vector = jnp.zeros(n, dtype)
     empty = Spectrum(vector, jnp.zeros((n, n), dtype), vector, vector)
-    return LevenbergMarquardtState(base.answer, trials.split(base), empty, jnp.zeros(2, dtype))
+    return LevenbergMarquardtState(base.answer, trials.split(base), empty, jnp.zeros(2, dtype), vector)
 
 
 def _bent(composite, params, step, found, shift, limit):
@@ -229,16 +231,29 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     def fresh():
         rows, rest = rows_at(composite, params, x.dtype)
         slope = jnp.where(jnp.any(rows != 0), rows.T @ rest, jnp.nan)
-        return spectrum(rows, rest, scaling(rows, state.spectrum.scales)), slope
+        sizes = jnp.sqrt(jnp.sum(rows * rows, 0))
+        # Below this the singular values do not count, and a step leaves the parameter where it is.
+        cut = 2 * rows.shape[1] ** 0.5 * max(rows.shape) * float(jnp.finfo(rows.dtype).eps)
+        vanished = sizes <= cut * state.sizes
+        gone = norm(rest) * jnp.max(jnp.where(vanished, state.sizes, 0))
+        return (
+            spectrum(rows, rest, scaling(rows, state.spectrum.scales)),
+            slope,
+            jnp.maximum(state.sizes, sizes),
+            gone,
+        )
 
     # Reverse mode may overflow where forward mode does not: then the gradient is the Jacobian's.
-    found, slope = control_flow.cond(maybe, fresh, lambda: (state.spectrum, grad))
+    stale = (state.spectrum, grad, state.sizes, jnp.zeros((), x.dtype))
+    found, slope, sizes, gone = control_flow.cond(maybe, fresh, lambda: stale)
     grad = jnp.where(whole, grad, slope)
     judged = trials.judge(old, x, value, grad)
     judged = judged._replace(length=norm(state.spectrum.scales * (x - origin)))
-    base = trials.move_to(old, judged, params, value, grad)
+    # Where a column has vanished, exp(-x) far out, a gradient of zero says nothing: no parameter was fitted there.
+    base = trials.move_to(old, judged, params, value, grad, jnp.maximum(norm(grad), gone))
     here, first = base.answer.params, old.count == 0
     found = trees.choose(judged.accept, found, state.spectrum)
+    sizes = jnp.where(judged.accept, sizes, state.sizes)
     begin = damping.first(found, norm(found.scales * x))
     numbers = jnp.where(judged.fresh, state.numbers, damping.next(state.numbers, judged))
     numbers = jnp.where(first, begin, numbers)
@@ -250,7 +265,12 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
             step = differentiability.isolated(bent, here, move.step, found, shift, geodesic)
         move = move._replace(step=step)
     base, moves = trials.propose(base, move, x, back)
-    return moves, LevenbergMarquardtState(base.answer, trials.split(base), found, numbers)
+    status = jnp.asarray(base.answer.status)
+    hollow = (status == Status.NOISE_FLOOR) & (base.answer.residual > 2 * norm(base.grad))
+    base = base._replace(
+        answer=base.answer._replace(status=jnp.where(hollow, jnp.int8(Status.STALLED), status))
+    )
+    return moves, LevenbergMarquardtState(base.answer, trials.split(base), found, numbers, sizes)
 
 
 def levenberg_marquardt(
@@ -273,7 +293,10 @@ def levenberg_marquardt(
         geodesic, 0.75 in the paper; one more pass through the model an update. None takes straight steps.
 
     Returns:
-      A transformation that keeps an `Answer`; for its verdicts see `gdjax.trust_region`.
+      A transformation that keeps an `Answer`; for its verdicts see `gdjax.trust_region`. Its residual is the norm of
+      the gradient; where a column of the Jacobian has vanished beside what it was (a rate that ran off, so that
+      exp(-x) is zero), it is the norm of the residuals times the largest that the column was, and the run ends
+      `Status.STALLED`: neither a solution nor a matter of rounding.
 
     Raises:
       TypeError: in ``update``, where ``value_fn`` is not a `Composite`, or has a penalty.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax import arguments, checks, trees
+from gdjax.linalg.boxes import NEAR
 from gdjax.linalg.vectors import landing
 from gdjax.trees import flat
 from gdjax.types import Answer, Optimality, Scalar, Status, Transformation
@@ -35,7 +36,8 @@ class Bregman(NamedTuple):
     Attributes:
       grad: :math:`x \mapsto \nabla \varphi(x)`.
       inverse: :math:`z \mapsto x` with :math:`\nabla \varphi(x) = z` up to what the constraint adds.
-      residual: ``(x, g) -> scalar``, zero at stationary points of the set and there only.
+      residual: ``(x, g) -> scalar``, zero at stationary points of the set and there only; seen in units of the params
+        in which the largest that they have had is one, so that it may compare coordinates with one.
       conditions: ``(x, g) -> vector``, zero at stationary points and smooth about them, which derivatives of
         answers go through; by default how far a mirror step goes.
     """
@@ -89,7 +91,8 @@ def simplex_entropy(total: Any = 1.0) -> Bregman:
 
     .. math:: x_{k+1} \propto x_k\, e^{-\eta g_k}
 
-    The residual is the gap :math:`g^T x - c \min_i g_i`. Coordinates that are zero stay zero: start inside.
+    The residual is the gap :math:`g^T x - c \min_i g_i` over the largest coordinate so far. Coordinates that are zero
+    stay zero: start inside.
 
     Args:
       total: :math:`c > 0`.
@@ -108,14 +111,15 @@ def simplex_entropy(total: Any = 1.0) -> Bregman:
 
 
 def _orthant_gap(x, g):
-    least = jnp.minimum(x, g)
-    return jnp.sqrt(jnp.sum(least * least))
+    held = jnp.where(g > 0, g * jnp.minimum(x / NEAR, 1), g)
+    return jnp.sqrt(jnp.sum(held * held))
 
 
 def orthant_entropy() -> Bregman:
     r""":math:`\varphi(x) = \sum_i x_i \log x_i - x_i` on :math:`x \ge 0`: multiplicative updates.
 
-    The residual is :math:`\lVert \min(x, g) \rVert`. Coordinates that are zero stay zero: start inside.
+    The residual is the norm of the gradient, which counts where it is positive as far as there is room to zero:
+    :math:`g_i \min(1, 100\, x_i)` with x in units of its size. Coordinates that are zero stay zero: start inside.
 
     Reference:
       Kivinen, Warmuth (1997), section 3, unnormalized.
@@ -165,6 +169,7 @@ class MirrorState(NamedTuple):
       steps: steps taken, what a schedule sees.
       count: updates made.
       still: whether the pending trial is the answer itself.
+      size: the largest entry that the params have had.
     """
 
     answer: Answer
@@ -172,6 +177,7 @@ class MirrorState(NamedTuple):
     steps: Scalar
     count: Scalar
     still: Scalar
+    size: Scalar
 
 
 class _Settings(NamedTuple):
@@ -196,8 +202,8 @@ def _init(settings, params):
     x, _ = flat(params)
     unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
-    optimality = trees.optimality(settings.bregman, _conditions)
-    return MirrorState(answer, optimality, jnp.int32(0), jnp.int32(0), jnp.asarray(False))
+    optimality, size = trees.optimality(settings.bregman, _conditions), jnp.zeros((), x.dtype)
+    return MirrorState(answer, optimality, jnp.int32(0), jnp.int32(0), jnp.asarray(False), size)
 
 
 def _update(settings, updates, state, params=None, *, value: Any = None, **extra):
@@ -214,10 +220,12 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     sound = good & jnp.all(jnp.isfinite(trial))
     trial = jnp.where(sound, trial, jnp.where(good, x, base))
     status = jnp.where(sound, Status.RUNNING, Status.NONFINITE).astype(jnp.int8)
-    residual = bregman.residual(x, grad).astype(f.dtype)
+    size = jnp.where(good, jnp.maximum(state.size, jnp.max(jnp.abs(x), initial=0)), state.size)
+    unit = jnp.where(size > 0, size, 1)
+    residual = (bregman.residual(x / unit, grad * unit) / unit).astype(f.dtype)
     residual = jnp.where(jnp.isnan(residual), jnp.inf, residual)
     answer = trees.choose(good, Answer(params, f, residual, status), state.answer._replace(status=status))
-    new = MirrorState(answer, state.optimality, steps, state.count + 1, jnp.all(trial == x))
+    new = MirrorState(answer, state.optimality, steps, state.count + 1, jnp.all(trial == x), size)
     return back(landing(x, trial)), trees.keep_types(new, state)
 
 

@@ -2,7 +2,9 @@ r"""Methods that stay in a set :math:`C` by projecting onto it: any optimizer's 
 
 .. math:: x_{k+1} = P_C(x_k + u_k), \qquad P_C(x) = \arg\min_{z \in C} \lVert z - x \rVert
 
-A point is stationary where :math:`x = P_C(x - \nabla f(x))`.
+A point is stationary where :math:`x = P_C(x - t \nabla f(x))`, and measured by :math:`\lVert x - P_C(x - t \nabla
+f(x)) \rVert / t` with a :math:`t` at which the gradient's step is a hundredth of the point: in whatever units, and
+however near the boundary.
 """
 
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import optax
 
 from gdjax import checks, trees
 from gdjax.implicit import fixed_point
+from gdjax.linalg.boxes import NEAR
 from gdjax.linalg.vectors import landing
 from gdjax.projections import numbers
 from gdjax.trees import flat, length
@@ -29,6 +32,14 @@ _PATIENCE = 12
 _SUFFICIENT = 1e-4
 _LONGEST, _SHORTEST = 1e10, 1e-10
 """The range of step lengths, in units of the first."""
+
+
+def _near(x, grad):
+    """A gradient step as long as what is near a wall (`gdjax.linalg.boxes.NEAR`), and what its length was times."""
+    size, steep = (jnp.max(jnp.abs(v), initial=0) for v in (x, grad))
+    known = (size > 0) & (steep > 0) & jnp.isfinite(steep)
+    size, steep = jnp.where(known, NEAR * size, 1), jnp.where(known, steep, 1)
+    return size * (grad / steep), steep / size
 
 
 def _conditions(projection, value_fn, params, state):
@@ -85,11 +96,12 @@ def _projected_update(settings, updates, state, params: Any = None, *, value: An
     target, _ = flat(numbers.nearest("projected", projection, optax.apply_updates(params, moves)))
     sound = jnp.all(jnp.isfinite(target))
     target = jnp.where(sound, target, x)
-    nearest, _ = flat(projection(back(x - grad)))
+    short, times = _near(x, grad)
+    nearest, _ = flat(projection(back(x - short)))
     wide = state.answer.value.dtype
     status = jnp.where(sound, Status.RUNNING, Status.NONFINITE).astype(jnp.int8)
     good = (state.count == 0) | (jnp.isfinite(value) & jnp.all(jnp.isfinite(grad)))
-    here = Answer(params, jnp.asarray(value, wide), length(x - nearest).astype(wide), status)
+    here = Answer(params, jnp.asarray(value, wide), (times * length(x - nearest)).astype(wide), status)
     lost = state.answer._replace(status=jnp.int8(Status.NONFINITE))
     after = trees.keep_types(after, state.inner)
     answer, still = trees.choose(good, here, lost), jnp.all(target == x)
@@ -102,7 +114,8 @@ def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transfo
 
     Every point but the start is in the set up to rounding, and the *rounded* sum of params and update is the
     projected point itself wherever such an update exists. The residual is the projected gradient's,
-    :math:`\lVert x - P_C(x - \nabla f(x)) \rVert`. A step costs two projections.
+    :math:`\lVert x - P_C(x - t \nabla f(x)) \rVert / t` at :math:`t = \lVert x \rVert / 100 \lVert \nabla f(x) \rVert`.
+    A step costs two projections.
 
     A gradient step is projected gradient descent; with momentum or Adam the limit may fail to be stationary
     where the set is not a box. With mini-batches each point is seen on two of them.
@@ -235,7 +248,7 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
     target, _ = flat(numbers.nearest("spectral_projected_gradient", projection, point))
     sound = jnp.all(jnp.isfinite(target))
     target = jnp.where(sound, target, here)
-    mapped = length(target - here) / jnp.minimum(rate, 1)
+    mapped = jnp.maximum(length(target - here) / rate, _near(here, slope)[1] * length(target - here))
     mapped = jnp.where(sound & ~start, mapped, jnp.inf).astype(f.dtype)
     residual = now(mapped, state.answer.residual)
     direction = now(target - here, state.direction)
@@ -283,8 +296,8 @@ def spectral_projected_gradient(
 
     with :math:`f(x_{k+1}) \le \max_{j < m} f(x_{k-j}) + 10^{-4} \lambda_k g_k^T d_k`. The search goes along a
     segment of the set, so a rejected trial needs no projection of its own. Flat: one evaluation and one
-    projection an update; the first projects the start. The residual is the projected gradient at a step of one,
-    or an upper bound of it.
+    projection an update; the first projects the start. The residual is the projected gradient at a step of a
+    hundredth of the point, or an upper bound of it.
 
     Choose it where projecting is cheap and the gradient's scale unknown: simplices, balls, boxes, the cone of
     positive semidefinite matrices.

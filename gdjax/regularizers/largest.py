@@ -8,6 +8,7 @@ from jax.tree_util import Partial
 from gdjax import checks
 from gdjax.projections.simplices import l1_ball, shares
 from gdjax.projections.vectors import flat
+from gdjax.regularizers.norms import magnitude
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = ["linf", "maximum"]
@@ -15,7 +16,7 @@ __all__ = ["linf", "maximum"]
 
 def _linf_value(weight, params):
     x, _ = flat(params)
-    return weight * jnp.max(jnp.abs(x))
+    return weight * jnp.max(magnitude(x))
 
 
 def _linf_prox(weight, params, step):

@@ -8,14 +8,14 @@ from jax.tree_util import Partial
 from gdjax import checks
 from gdjax.projections.spectral import on_singular_values
 from gdjax.projections.vectors import total
-from gdjax.regularizers.norms import soft
+from gdjax.regularizers.norms import magnitude, soft
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = ["nuclear"]
 
 
 def _nuclear_value(weight, params):
-    return total(lambda x, w: w * jnp.sum(jnp.linalg.svd(x, compute_uv=False)), params, weight)
+    return total(lambda x, w: w * jnp.sum(magnitude(jnp.linalg.svd(x, compute_uv=False))), params, weight)
 
 
 def _nuclear_prox(weight, params, step):

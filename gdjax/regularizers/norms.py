@@ -11,7 +11,16 @@ from gdjax.projections.vectors import each, flat, total, unit
 from gdjax.regularizers.regularizer import Regularizer
 from gdjax.types import Params
 
-__all__ = ["elastic_net", "huber", "l1", "l2", "soft", "squared_l2"]
+__all__ = ["elastic_net", "huber", "l1", "l2", "magnitude", "soft", "squared_l2"]
+
+
+def magnitude(x: jax.Array) -> jax.Array:
+    r""":math:`|x|` with the derivative :math:`\operatorname{sign}(x)`, which is 0 at 0.
+
+    That of `jax.numpy.abs` is 1 there (JAX 0.7.2 to 0.12.0), a subgradient like any other, and yet one that leads away
+    from the minimum.
+    """
+    return x * jnp.sign(x)
 
 
 def soft(x: jax.Array, threshold: jax.Array) -> jax.Array:
@@ -20,7 +29,7 @@ def soft(x: jax.Array, threshold: jax.Array) -> jax.Array:
 
 
 def _l1_value(weight, params):
-    return total(lambda x, w: w * jnp.abs(x), params, weight)
+    return total(lambda x, w: w * magnitude(x), params, weight)
 
 
 def _l1_prox(weight, params, step):
@@ -142,7 +151,7 @@ def elastic_net(l1_weight: Any = 1.0, l2_weight: Any = 1.0) -> Regularizer:
 
 def _huber_value(weight, width, params):
     def one(x, w, d):
-        size = jnp.abs(x)
+        size = magnitude(x)
         inner = jnp.minimum(size, d)
         return w * inner * (size - 0.5 * inner)
 

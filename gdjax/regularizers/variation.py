@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from gdjax import checks, control_flow
 from gdjax.projections.vectors import each, total
 from gdjax.regularizers.calculus import summed
-from gdjax.regularizers.norms import l1
+from gdjax.regularizers.norms import l1, magnitude
 from gdjax.regularizers.regularizer import Regularizer
 from gdjax.types import Scalar
 
@@ -117,7 +117,7 @@ def _prox_vector(y, t):
 
 
 def _value(weight, params):
-    return total(lambda x, w: w * jnp.sum(jnp.abs(jnp.diff(jnp.atleast_1d(x)))), params, weight)
+    return total(lambda x, w: w * jnp.sum(magnitude(jnp.diff(jnp.atleast_1d(x)))), params, weight)
 
 
 def _prox(weight, params, step):

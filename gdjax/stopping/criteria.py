@@ -1,4 +1,4 @@
-r"""Stop criteria: pure pairs (init, update) that look at each `gdjax.types.Step` and return a status.
+r"""Criteria on values and residuals, and ways to combine them.
 
 A criterion's ``update(state, step)`` returns ``(status, state)``; `Status.RUNNING` means go on. Criteria
 carry state, so patience and stall detection are criteria like any other, and their numbers are arrays: a
