@@ -152,6 +152,7 @@ def test_tables_of_points(form):
     np.testing.assert_array_equal(found.rate, np.float32(RATES))
     np.testing.assert_allclose(found.result, [0, 0.01, 0.2], rtol=1e-6)
     assert found.depth.dims == found.rate.dims == ("sample",)
+    assert list(found.coords) == ["sample", "rate", "depth"]  # in the order of the table, not of the names
 
 
 @jax.tree_util.register_dataclass

@@ -12,6 +12,7 @@ from PIL import Image
 
 import gdjax
 from gdjax import plots
+from gdjax.plots import styles
 
 RATES = np.geomspace(1e-3, 1.0, 4)
 STEPS = np.arange(0, 50, 5)
@@ -207,3 +208,59 @@ def test_mistakes_are_named(runs, draw, words):
 def test_what_is_no_dataset_is_refused():
     with pytest.raises(TypeError, match="takes an xarray Dataset or DataArray, got list"):
         plots.heatmap([1.0], "x", "y")
+
+
+# Scales
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 2e29], (1, 5, False, False, True)),
+        ([0.01, 0.1, 1.0, 2.0, 5.0, 2e29], (0.01, 5, True, False, True)),
+        ([1e-30, 1.0, 2.0, 3.0, 4.0], (1, 4, False, True, False)),
+        ([-1e30, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 1e30], (-2, 3, False, True, True)),
+        ([1.0, 2.0, 3.0, 50.0], (1, 50, True, False, False)),  # a logarithmic scale shows it
+        ([0.0, 1.0, 5.0, 40.0], (0, 40, False, False, False)),  # zero has no logarithm
+        ([6.4, 6.4, 6.4, 1.1, 22.0], (1.1, 22, False, False, False)),
+        ([1.0, 1.0, 1.0], (1, 1, False, False, False)),
+        ([np.nan, np.inf, 2.0], (2, 2, False, False, False)),
+        ([], (0, 1, False, False, False)),
+        ([-1.7e308, 0.0, 1.7e308], (-1.7e308, 1.7e308, False, False, False)),
+    ],
+)
+def test_limits_keep_most_numbers_apart(numbers, expected):
+    assert styles.limits(numbers) == expected
+
+
+def test_one_cell_does_not_take_all_colours():
+    values = 1.0 + np.arange(36.0).reshape(4, 9)
+    values[2, 8] = 2e29
+    runs = xr.DataArray(values, {"width": [1, 2, 4, 8], "rate": np.geomspace(1e-4, 1, 9)}, ("width", "rate"))
+    ax = plots.heatmap(runs, "rate", "width")
+    (mesh,) = [each for each in ax.collections if isinstance(each, QuadMesh)]
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (1, 36)
+    colours = mesh.norm(np.delete(values.reshape(-1), 26))
+    assert len(np.unique(colours)) == 35
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[1.0, 4.0]])  # the triangle
+    assert labels(ax) == ["above the colours"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["1", "2", "4", "8"]
+
+
+def test_long_names_leave_room_for_the_map():
+    names = ["an optimizer with all of its settings spelled out", "b"]
+    runs = xr.DataArray(np.ones((2, 3)), {"name": names, "rate": [1.0, 2.0, 3.0]}, ("name", "rate"))
+    ax = plots.heatmap(runs, "rate", "name")
+    assert ax.get_yticklabels()[0].get_text() == "an optimizer with all of …"
+    ax.figure.canvas.draw()
+    assert ax.get_position().width > 0.5
+
+
+def test_sensitivity_keeps_lines_apart_when_one_runs_away(runs):
+    far = runs.copy(deep=True)
+    far["status"][:] = gdjax.Status.MAX_STEPS
+    far["value"][1, 3] = 1e25
+    ax = plots.learning_rate_sensitivity(far)
+    assert ax.get_ylim()[1] < 100
+    marks = [line for line in ax.lines if line.get_marker() == "^" and line.get_linestyle() == "None"]
+    assert [float(x) for line in marks for x in line.get_xdata()] == [RATES[3]]

@@ -494,3 +494,58 @@ def test_sorting_filtering_keys_and_hover(tmp_path):
     assert all("adam" in line for line in probe["table"])
     assert probe["wide"]
     assert probe["unnamed"] == 0
+
+
+def accuracies():
+    runs = sweep_like()
+    return runs.assign(accuracy=1 / (1 + runs.value), loss=1 / (1 + runs.loss))
+
+
+def test_more_may_be_better(tmp_path):
+    runs = accuracies()
+    text, page = written(runs, tmp_path, by="accuracy", maximize=True)
+    ranked = sweeps.rank(runs, by="accuracy", maximize=True)
+    rows = page.rows[1:19]
+    assert [row[1] for row in rows] == ranked.optimizer.tolist()
+    assert [row[3] for row in rows[:-1]] == [f"{median:.5g}" for median in ranked["median"][:-1]]
+    assert rows[-1][3:6] == ["-∞"] * 3
+    words = " ".join(" ".join(page.words).split())
+    assert "the highest first; runs that failed count as -∞" in words
+    assert "by='accuracy', over='seed', maximize=True" in words
+    found = data_of(text)["maps"]
+    assert found["extreme"] == "highest"
+    cells = found["cells"]["0,1"]["accuracy"]
+    assert all(top >= middle for top, middle in zip(cells["highest"], cells["median"], strict=True) if top)
+    runs.drop_vars("loss").to_zarr(tmp_path / "runs.zarr", zarr_format=2)
+    out = tmp_path / "cli.html"
+    arguments = ["report", str(tmp_path / "runs.zarr"), "-o", str(out), "--by", "accuracy", "--maximize"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "the highest first" in out.read_text(encoding="utf-8")
+
+
+def test_a_page_of_no_time_says_nothing_of_it(tmp_path):
+    runs = sweep_like()
+    _, page = written(runs.assign_attrs(wall_seconds=2.0), tmp_path)
+    assert "wall time" in page.words
+    del runs.attrs["wall_seconds"], runs.attrs["compile_seconds"]
+    _, page = written(runs, tmp_path)
+    assert "wall time" not in page.words
+
+
+@needs_chromium
+def test_colours_of_the_page_keep_most_cells_apart(tmp_path):
+    runs = sweep_like(optimizers=("sgd", "an optimizer with all of its settings spelled out at length"))
+    runs["value"][1, 8] = 2e29
+    runs["shifted"] = np.log(runs.value)
+    page = report.write(runs, tmp_path / "report.html")
+    for variable in ("value", "shifted"):
+        shown, console = browse(page, "--dump-dom", page.as_uri() + f"#variable={variable}")
+        assert not console
+        assert shown.count('class="beyond"') == 1
+        fills = re.findall(r'height="[\d.]+" fill="(rgb[^"]+)" class="cell"', shown)
+        assert len(set(fills)) >= 12
+        assert ">▲: above the colours; " in shown
+        assert ">≥ " in shown
+        assert (re.search(r'id="map-log"[^>]*disabled', shown) is not None) == (variable == "shifted")
+    assert re.search(r">an optimizer[^<]*…</text>", shown)

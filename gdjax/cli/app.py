@@ -130,6 +130,7 @@ def report(
     by: Annotated[
         str, typer.Option(help="The variable that settings are judged by; less is better.")
     ] = "value",
+    maximize: Annotated[bool, typer.Option("--maximize", help="More is better, as of an accuracy.")] = False,
     over: Annotated[
         list[str] | None,
         typer.Option(help="A dimension that medians are over; may be repeated. Default: seed."),
@@ -144,7 +145,7 @@ def report(
     """
     from gdjax.cli import report as command
 
-    command.run(store, out, by, over or ["seed"], title)
+    command.run(store, out, by, over or ["seed"], title, maximize)
 
 
 class Kind(StrEnum):

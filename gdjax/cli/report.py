@@ -10,12 +10,12 @@ from gdjax import report
 __all__ = ["run"]
 
 
-def run(store: Path, out: Path, by: str, over: list[str], title: str | None) -> None:
+def run(store: Path, out: Path, by: str, over: list[str], title: str | None, maximize: bool) -> None:
     """The command."""
     if out.suffix not in (".html", ".htm"):
         raise typer.BadParameter(f"--out must end in .html, got {out.name!r}")
     try:
-        report.write(store, out, by=by, over=over, title=title or store.stem)
+        report.write(store, out, by=by, over=over, title=title or store.stem, maximize=maximize)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     size = out.stat().st_size / 1e6

@@ -16,6 +16,12 @@ __all__ = ["heatmap"]
 
 _OWNER = "heatmap"
 
+_FEW = 10
+"""Numbers along an axis that are each written beside it."""
+
+_ACROSS = 60
+"""Letters that fit below a map."""
+
 
 def _cells(data: Any, array: xr.DataArray, keep: list[str], reduce: Callable) -> tuple[xr.DataArray, ...]:
     """The number in each cell over the runs that did not fail, and the share of runs that did."""
@@ -52,26 +58,28 @@ def _scale(array: xr.DataArray, name: str) -> tuple[np.ndarray, str]:
     return (np.exp(edges) if kind == "log" else edges), kind
 
 
-def _colours(numbers: np.ndarray) -> Normalize:
-    finite = numbers[np.isfinite(numbers)]
-    if not finite.size:
-        return Normalize(0, 1)
-    low, high = float(finite.min()), float(finite.max())
-    if low > 0 and high / low > 30:
-        return LogNorm(low, high)
-    return Normalize(low, high)
+def _colours(found: styles.Limits) -> Normalize:
+    return (LogNorm if found.logarithmic else Normalize)(found.low, found.high)
 
 
 def _axis(ax: Axes, which: str, array: xr.DataArray, name: str, kind: str) -> None:
     axis = getattr(ax, f"{which}axis")
     if kind == "category":
-        words = [_word(value) for value in array[name].values]
+        words = [styles.short(_word(value)) for value in array[name].values]
         axis.set_ticks(range(len(words)), labels=words)
         axis.set_tick_params(length=0)
         if which == "y":
             ax.invert_yaxis()
+        elif max(map(len, words)) * len(words) > _ACROSS:
+            axis.set_tick_params(rotation=30)
+            for label in axis.get_ticklabels():
+                label.set_horizontalalignment("right")
     else:
         getattr(ax, f"set_{which}scale")(kind)
+        values = np.asarray(array[name].values, float)
+        if len(values) <= _FEW and (which == "y" or sum(len(_word(value)) for value in values) < _ACROSS / 2):
+            axis.set_ticks(values, labels=[_word(value) for value in values])
+            axis.set_ticks([], minor=True)
     getattr(ax, f"set_{which}label")(styles.title_of(name))
 
 
@@ -80,7 +88,7 @@ def _word(value: Any) -> str:
 
 
 def _draw(ax: Axes, numbers: xr.DataArray, share: xr.DataArray, norm: Normalize) -> Any:
-    """One map: x along the second dimension, y along the first."""
+    """One map: x along the second dimension, y along the first; what is beyond the colours has a triangle."""
     y, x = map(str, numbers.dims)
     (x_edges, x_kind), (y_edges, y_kind) = _scale(numbers, x), _scale(numbers, y)
     colours = matplotlib.colormaps["viridis"]
@@ -99,6 +107,13 @@ def _draw(ax: Axes, numbers: xr.DataArray, share: xr.DataArray, norm: Normalize)
             _centres(x_edges, x_kind)[columns], _centres(y_edges, y_kind)[rows],
             ls="none", marker="x", ms=5, mew=1.4, color="white", markeredgecolor="white", label="some",
         )  # fmt: skip
+    values = np.where(lost, np.nan, numbers.values)
+    for marker, beyond in (("^", values > norm.vmax), ("v", values < norm.vmin)):
+        rows, columns = np.nonzero(beyond)
+        ax.plot(
+            _centres(x_edges, x_kind)[columns], _centres(y_edges, y_kind)[rows],
+            ls="none", marker=marker, ms=7, mfc="white", mec="0.2", mew=0.8,
+        )  # fmt: skip
     _axis(ax, "x", numbers, x, x_kind)
     _axis(ax, "y", numbers, y, y_kind)
     return mesh, bool(lost.any()), bool(some.any())
@@ -108,9 +123,24 @@ def _centres(edges: np.ndarray, kind: str) -> np.ndarray:
     return np.sqrt(edges[1:] * edges[:-1]) if kind == "log" else (edges[1:] + edges[:-1]) / 2
 
 
-def _key(ax: Axes, lost: bool, some: bool) -> None:
-    """Words for the cells that failed, above the map and outside of it."""
+def _extend(found: styles.Limits) -> str:
+    """Which ends of a colour bar go on, in matplotlib's words."""
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
+        found.below, found.above
+    ]
+
+
+def _key(ax: Axes, lost: bool, some: bool, found: styles.Limits) -> None:
+    """Words for the cells that failed or are beyond the colours, above the map and outside of it."""
     handles: list[Any] = []
+    if found.above or found.below:
+        mark, word = ("^", "above") if found.above else ("v", "below")
+        mark, word = ("D", "beyond") if found.above and found.below else (mark, word)
+        handles.append(
+            ax.plot(
+                [], [], ls="none", marker=mark, ms=6, mfc="white", mec="0.2", label=f"{word} the colours"
+            )[0]
+        )
     if lost:
         handles.append(Patch(facecolor="0.94", edgecolor="0.55", hatch="////", label="half or more diverged"))
     if some:
@@ -119,7 +149,7 @@ def _key(ax: Axes, lost: bool, some: bool) -> None:
         )
     if handles:
         ax.legend(
-            handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2,
+            handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3,
             frameon=False, fontsize="small",
         )  # fmt: skip
 
@@ -137,8 +167,9 @@ def heatmap(
     """Draws two dimensions of a sweep as a map, the others reduced.
 
     Cells where half of the runs or more diverged are hatched; a cross marks those where some did,
-    whose colour is that of the runs that did not. Values over more than a decade and a half get
-    logarithmic colours, coordinates with a constant ratio a logarithmic axis.
+    whose colour is that of the runs that did not. Positive values over more than a decade and a half get
+    logarithmic colours, coordinates with a constant ratio a logarithmic axis. A few values far from all
+    others do not stretch the colours: their cells have the colour of the end, and a triangle.
 
     Args:
       data: what `gdjax.sweep` returned, or one variable of it.
@@ -171,23 +202,26 @@ def heatmap(
     if facet is not None and ax is not None:
         raise ValueError("heatmap: facet makes a figure of its own, so it takes no ax")
     numbers, share = _cells(data, array, keep, reduce)
-    norm = _colours(np.where(share.values < 0.5, numbers.values, np.nan))
+    found = styles.limits(np.where(share.values < 0.5, numbers.values, np.nan))
     name = styles.title_of(array.name)
     if facet is None:
         ax = styles.axes(ax, (7.2, 1.6 + 0.42 * min(numbers.sizes[y], 10)))
-        mesh, lost, some = _draw(ax, numbers, share, norm)
-        _key(ax, lost, some)
-        ax.figure.colorbar(mesh, ax=ax, label=name, pad=0.02)
+        mesh, lost, some = _draw(ax, numbers, share, _colours(found))
+        _key(ax, lost, some, found)
+        ax.figure.colorbar(mesh, ax=ax, label=name, pad=0.02, extend=_extend(found))
         return ax
-    return _facets(numbers, share, norm, name, facet)
+    return _facets(numbers, share, found, name, facet)
 
 
-def _facets(numbers: xr.DataArray, share: xr.DataArray, norm: Normalize, name: str, facet: str) -> np.ndarray:
+def _facets(
+    numbers: xr.DataArray, share: xr.DataArray, found: styles.Limits, name: str, facet: str
+) -> np.ndarray:
     grid, figure = styles.small_multiples(numbers.sizes[facet])
     mesh: Any = None
     for i, ax in enumerate(grid):
-        mesh, _, _ = _draw(ax, numbers.isel({facet: i}), share.isel({facet: i}), norm)
-        ax.set_title(selection.label([facet], [numbers[facet].values[i]]), fontsize="medium")
+        mesh, _, _ = _draw(ax, numbers.isel({facet: i}), share.isel({facet: i}), _colours(found))
+        words = selection.label([facet], [numbers[facet].values[i]])
+        ax.set_title(styles.short(words, 34), fontsize="medium")
         ax.label_outer()
-    figure.colorbar(mesh, ax=grid, label=name, pad=0.02)
+    figure.colorbar(mesh, ax=grid, label=name, pad=0.02, extend=_extend(found))
     return grid

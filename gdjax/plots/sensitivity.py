@@ -154,12 +154,12 @@ def learning_rate_sensitivity(
     for (word, median), look in zip(drawn, styles.cycle(len(drawn)), strict=True):
         point = {each: median[each] for each in names}
         _draw_line(ax, table.sel(point) if names else table, rate, word, look)
-    finite = table["median"].values[np.isfinite(table["median"].values)]
-    rates = table[rate].values
-    if np.all(rates > 0):
+    found, rates = styles.limits(table["median"].values), table[rate].values
+    if selection.is_numeric(table, rate) and np.all(rates > 0) and np.max(rates) > 30 * np.min(rates):
         ax.set_xscale("log")
-    if finite.size and finite.min() > 0 and finite.max() / finite.min() > 30:
+    if found.logarithmic:
         ax.set_yscale("log")
+    _fit(ax, table["median"], rate, found)
     ax.set_xlabel(styles.title_of(rate))
     ax.set_ylabel(styles.title_of(name))
     ax.grid(True, which="major", color="0.9", lw=0.7)
@@ -167,6 +167,24 @@ def learning_rate_sensitivity(
     if any(word for word, _ in drawn):
         styles.legend(ax, len(drawn))
     return ax
+
+
+def _fit(ax: Axes, median: xr.DataArray, rate: str, found: styles.Limits) -> None:
+    """Ends the axis where a few medians are far from all others, and marks where those are."""
+    if not (found.below or found.above):
+        return
+    low, high = (np.log(found[:2]) if found.logarithmic else np.array(found[:2])).tolist()
+    room = 0.08 * (high - low)
+    ends = low - room, high + room
+    ends = tuple(map(np.exp, ends)) if found.logarithmic else ends
+    ax.set_ylim(*ends)
+    values = median.transpose(..., rate).values.reshape(-1, median.sizes[rate])
+    for marker, end, beyond in (("^", ends[1], values > found.high), ("v", ends[0], values < found.low)):
+        columns = np.nonzero(beyond & np.isfinite(values))[1]
+        at = median[rate].values[columns]
+        ax.plot(
+            at, np.full(len(at), end), ls="none", marker=marker, ms=8, mfc="white", mec="0.2", clip_on=False
+        )
 
 
 def _draw_line(ax: Axes, table: xr.Dataset, rate: str, word: str, look: dict[str, Any]) -> None:

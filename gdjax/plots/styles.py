@@ -1,18 +1,89 @@
 """What the pictures share on the side of the drawing: an Axes, line styles that read in grey, words."""
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-__all__ = ["axes", "cycle", "legend", "sequence", "small_multiples", "title_of"]
+__all__ = ["Limits", "axes", "cycle", "legend", "limits", "sequence", "short", "small_multiples", "title_of"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow."""
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+_SPREAD = 30.0
+"""Positive numbers over more than a decade and a half are told apart on a logarithmic scale."""
+_FENCE = 3.0
+"""Tukey's outer fence: what lies further from the quartiles than so many times their distance is far out."""
+_PLAIN_FENCE = 10.0
+"""The same where there are no logarithms: with so long a scale most numbers still have a tenth of it."""
+_NEAR = 100.0
+"""Positive numbers within two decades of the quartiles are never far out: a logarithmic scale shows them."""
+_WORTH = 3.0
+"""Numbers are left out of a scale where it is so many times as long with them."""
+
+
+class Limits(NamedTuple):
+    """What a scale runs between; numbers beyond are drawn at its ends, and marked.
+
+    Attributes:
+      low: its lower end.
+      high: its upper end.
+      logarithmic: whether all numbers are positive, and span more than a decade and a half of it.
+      below: whether there are numbers below.
+      above: whether there are numbers above.
+    """
+
+    low: float
+    high: float
+    logarithmic: bool
+    below: bool
+    above: bool
+
+
+def limits(numbers: Any) -> Limits:
+    """A scale on which most numbers can be told apart, whatever a few of them are.
+
+    Those far from the quartiles by logarithms, or where not all are positive from the first and last tenth, are
+    left out where the scale would be mostly theirs.
+
+    Reference:
+      Tukey, J. W. (1977). Exploratory Data Analysis, section 2D: the fences.
+
+    Example:
+      >>> from gdjax.plots import styles
+      >>> styles.limits([1.0, 2.0, 3.0, 4.0, 5.0, 2e29])
+      Limits(low=1.0, high=5.0, logarithmic=False, below=False, above=True)
+    """
+    numbers = np.asarray(numbers, float)
+    numbers = np.sort(numbers[np.isfinite(numbers)], axis=None)
+    if not numbers.size:
+        return Limits(0.0, 1.0, False, False, False)
+    positive, last = bool(numbers[0] > 0), numbers.size - 1
+    places, share, fence = (np.log(numbers), 0.25, _FENCE) if positive else (numbers, 0.1, _PLAIN_FENCE)
+    first, third = places[math.ceil(share * last)], places[math.floor((1 - share) * last)]
+    reach = max(fence * (third - first), math.log(_NEAR) if positive else 0.0)
+    inside = (places >= first - reach) & (places <= third + reach)
+    if reach == 0:
+        inside = np.ones(places.shape, bool)
+    kept = places[inside]
+    with np.errstate(over="ignore"):  # two ends of opposite sign may be further apart than any number
+        if not places[-1] - places[0] > _WORTH * (kept[-1] - kept[0]):
+            inside = np.ones(places.shape, bool)
+    low, high = float(numbers[inside][0]), float(numbers[inside][-1])
+    return Limits(
+        low, high, positive and high / low > _SPREAD, bool(numbers[0] < low), bool(numbers[-1] > high)
+    )
+
+
+def short(text: str, most: int = 26) -> str:
+    """A label that leaves room for what it labels."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def axes(ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes:

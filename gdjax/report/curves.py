@@ -70,9 +70,10 @@ def _lines(about: Subject, name: str, places: dict[str, xr.DataArray]) -> dict[s
         array, numbers = array.expand_dims("setting"), numbers.expand_dims("setting")
     array = array.transpose("setting", *about.over, "step").load().astype(float)
     numbers = numbers.transpose("setting", *about.over)
-    values = carried_forward(array, numbers == np.inf, np.inf).values
+    worst = -np.inf if about.maximize and name == about.by else np.inf
+    values = carried_forward(array, np.isinf(numbers), worst).values
     values = values.reshape(len(values), -1, values.shape[-1])
-    values = np.where(np.isnan(values), np.inf, values)
+    values = np.where(np.isnan(values), worst, values)
     values = np.where(np.isnan(numbers.values.reshape(len(values), -1, 1)), np.nan, values)
     at = np.unique(np.linspace(0, values.shape[-1] - 1, STEPS).astype(int))
     bands = _quartiles(values[..., at])

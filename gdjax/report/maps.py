@@ -97,9 +97,9 @@ def maps(about: Subject) -> dict[str, Any]:
     """All maps of a page.
 
     Returns:
-      ``features`` (name, labels, ordered), ``variables``, and ``cells``: for each pair ``"i,j"`` of features the
-      counts of runs by their ends, and for each variable median and least number over the runs that did not
-      fail; cells row by row along the first.
+      ``features`` (name, labels, ordered), ``variables``, ``extreme`` (``"lowest"``, or ``"highest"`` where more is
+      better), and ``cells``: for each pair ``"i,j"`` of features the counts of runs by their ends, and for each
+      variable the median and that number over the runs that did not fail; cells row by row along the first.
     """
     features, variables = _offered(_features(about), _scalars(about))
     shape = tuple(about.judged.sizes[dim] for dim in about.dims)
@@ -120,21 +120,24 @@ def maps(about: Subject) -> dict[str, Any]:
     cells = {}
     for i, j in itertools.combinations(range(len(features)), 2):
         count = len(features[i].labels) * len(features[j].labels)
-        cells[f"{i},{j}"] = _cells(
-            codes[i] * len(features[j].labels) + codes[j], count, numbers, ends, len(about.kinds)
-        )
+        cells[f"{i},{j}"] = _cells(codes[i] * len(features[j].labels) + codes[j], count, numbers, ends, about)
     shown = [{"name": each.name, "labels": each.labels, "ordered": each.ordered} for each in features]
-    return {"features": shown, "variables": variables, "cells": cells}
+    return {"features": shown, "variables": variables, "extreme": _extreme(about), "cells": cells}
+
+
+def _extreme(about: Subject) -> str:
+    return "highest" if about.maximize else "lowest"
 
 
 def _cells(
-    places: np.ndarray, count: int, numbers: dict[str, np.ndarray], ends: np.ndarray, kinds: int
+    places: np.ndarray, count: int, numbers: dict[str, np.ndarray], ends: np.ndarray, about: Subject
 ) -> dict[str, Any]:
+    kinds = len(about.kinds)
     counts = np.bincount(places * kinds + ends, minlength=count * kinds).reshape(count, kinds)
     found: dict[str, Any] = {"counts": counts.tolist()}
     for name, values in numbers.items():
         groups = pd.Series(values).groupby(places)
-        both = {"median": groups.median(), "lowest": groups.min()}
+        both = {"median": groups.median(), _extreme(about): groups.max() if about.maximize else groups.min()}
         found[name] = {
             key: [number(x) for x in each.reindex(range(count)).to_numpy()] for key, each in both.items()
         }

@@ -54,7 +54,9 @@ def _seconds(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    return "∞" if math.isinf(value) else "-" if math.isnan(value) else f"{value:.5g}"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return "-" if math.isnan(value) else f"{value:.5g}"
 
 
 def _summary(about: Subject) -> str:
@@ -71,9 +73,10 @@ def _summary(about: Subject) -> str:
         ("runs", f"{total:,}"),
         ("failed", f"{failed:,} ({failed / max(total, 1):.1%})"),
         ("settings", f"{about.settings.total:,}"),
-        ("wall time", _seconds(attrs.get("wall_seconds"))),
-        ("of it compiling", _seconds(attrs.get("compile_seconds"))),
     ]
+    for name, key in (("wall time", "wall_seconds"), ("of it compiling", "compile_seconds")):
+        if key in attrs:
+            facts.append((name, _seconds(attrs[key])))
     if "device" in attrs:
         facts.append(("device", str(attrs["device"])))
     rows = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in facts)
@@ -160,9 +163,10 @@ def _code(about: Subject, store: str | None) -> str:
     lines += ["import xarray", "from gdjax import report, sweeps", ""]
     where = repr(store or "runs.zarr")
     lines.append(f"runs = xarray.open_zarr({where})" + ("" if store else "  # where the sweep was stored"))
-    lines.append(f"best = sweeps.best(runs, by={about.by!r}, over={over!r})")
-    lines.append(f"table = sweeps.rank(runs, by={about.by!r}, over={over!r})")
-    lines.append(f'report.write(runs, "report.html", by={about.by!r}, over={over!r})')
+    how = f"by={about.by!r}, over={over!r}" + (", maximize=True" if about.maximize else "")
+    lines.append(f"best = sweeps.best(runs, {how})")
+    lines.append(f"table = sweeps.rank(runs, {how})")
+    lines.append(f'report.write(runs, "report.html", {how})')
     return f"<pre><code>{_text(chr(10).join(lines))}</code></pre>"
 
 
@@ -223,12 +227,13 @@ def _page(about: Subject, title: str, store: str | None) -> str:
 
 
 def _order(about: Subject) -> str:
+    first = ", the highest first" if about.maximize else ""
     if not about.over:
-        return f"Ordered by {_words(about.by)}. A run that failed is last, whatever its number."
-    over = " and ".join(_words(dim) for dim in about.over)
+        return f"Ordered by {_words(about.by)}{first}. A run that failed is last, whatever its number."
+    over, worst = " and ".join(_words(dim) for dim in about.over), "-∞" if about.maximize else "infinite"
     return (
-        f"Ordered by the median of {_words(about.by)} over {over}; runs that failed count as infinite. From low to "
-        "high is the 95 % bootstrap interval of the median."
+        f"Ordered by the median of {_words(about.by)} over {over}{first}; runs that failed count as {worst}. From "
+        "low to high is the 95 % bootstrap interval of the median."
     )
 
 
@@ -239,6 +244,7 @@ def write(
     by: str = "value",
     over: str | Iterable[str] | None = "seed",
     title: str = "Sweep",
+    maximize: bool = False,
 ) -> Path:
     """Writes one page that holds all it needs: no network, no other file.
 
@@ -249,10 +255,11 @@ def write(
     Args:
       dataset: what `gdjax.sweep` returned, or the path of a store, complete or not.
       path: the page's file, replaced if it is there.
-      by: the variable that settings are judged by, less is better; of one along ``step`` the last number.
+      by: the variable that settings are judged by; of one along ``step`` the last number.
       over: the dimensions that medians are over. None makes a setting of every run, and so does ``"seed"``
         where there is no such dimension.
       title: of the page.
+      maximize: whether more is better, as of an accuracy.
 
     Returns:
       The page's path.
@@ -282,7 +289,7 @@ def write(
     if not isinstance(dataset, xr.Dataset):
         raise TypeError(f"report: dataset must be an xarray.Dataset or a path, got {type(dataset).__name__}")
     chosen = (over,) if isinstance(over, str) else tuple(over or ())
-    about = subject(dataset, by, chosen)
+    about = subject(dataset, by, chosen, maximize)
     page, path = _page(about, title, store), Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(path, lambda file: file.write(page.encode("utf-8")))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from gdjax.sweeps.ranking import Ranking, intervals, judged, labels, ranking, run_dimensions
+from gdjax.sweeps.ranking import Ranking, bounds, judged, labels, ranking, run_dimensions
 from gdjax.types import FAILED, Status, explain
 
 __all__ = ["Kind", "Settings", "Subject", "number", "subject", "word"]
@@ -55,6 +55,7 @@ class Subject(NamedTuple):
       by: the variable that runs are judged by.
       over: the dimensions that medians are over.
       judged: one number a run, infinite where it failed, NaN where it is not finished.
+      maximize: whether more is better.
       kinds: how runs have ended.
       ends: for each run the place of its kind among ``kinds``.
       settings: the best of them.
@@ -65,6 +66,7 @@ class Subject(NamedTuple):
     by: str
     over: tuple[str, ...]
     judged: xr.DataArray
+    maximize: bool
     kinds: list[Kind]
     ends: np.ndarray
     settings: Settings
@@ -87,7 +89,7 @@ def number(value: Any) -> float | None:
 def _kinds(dataset: xr.Dataset, numbers: xr.DataArray) -> tuple[list[Kind], np.ndarray]:
     if "status" not in dataset:
         kinds = [Kind("finite", False, "the number is finite"), Kind("not finite", True, "NaN or infinite")]
-        return kinds, np.isposinf(numbers.values).astype(int)
+        return kinds, np.isinf(numbers.values).astype(int)
     codes, places = np.unique(dataset["status"].values, return_inverse=True)
     kinds = []
     for code in map(int, codes):
@@ -96,7 +98,7 @@ def _kinds(dataset: xr.Dataset, numbers: xr.DataArray) -> tuple[list[Kind], np.n
         kinds.append(Kind(name, code in FAILED, explain(code) if known else "an unknown status"))
         if code == Status.RUNNING:
             kinds[-1] = Kind("not finished", False, "the store does not hold it yet")
-    ends, lost = places.reshape(dataset["status"].shape), np.isposinf(numbers.values)
+    ends, lost = places.reshape(dataset["status"].shape), np.isinf(numbers.values)
     odd = lost & ~np.array([kind.failed for kind in kinds], bool)[ends]
     if odd.any():
         ends = np.where(odd, len(kinds), ends)
@@ -104,23 +106,24 @@ def _kinds(dataset: xr.Dataset, numbers: xr.DataArray) -> tuple[list[Kind], np.n
     return kinds, ends
 
 
-def subject(dataset: xr.Dataset, by: str, over: tuple[str, ...]) -> Subject:
+def subject(dataset: xr.Dataset, by: str, over: tuple[str, ...], maximize: bool = False) -> Subject:
     """Judges the runs and orders the settings.
 
     Args:
       dataset: what the sweep returned.
       by: the variable that runs are judged by.
       over: the dimensions that medians are over; ``seed`` may be missing.
+      maximize: whether more is better.
     """
     dims = run_dimensions(dataset)
     dataset = dataset.assign_coords({dim: dataset[dim] for dim in dims})
     over = tuple(dim for dim in over if dim != "seed" or dim in dims)
-    numbers = judged(dataset, by)
-    found = ranking(dataset, by, over)
-    low, high = intervals(found.rows[:SETTINGS], found.counts[:SETTINGS])
+    numbers = judged(dataset, by, maximize)
+    found = ranking(dataset, by, over, maximize)
+    low, high = bounds(found, SETTINGS)
     coordinates = {
         name: values[found.index[:SETTINGS, found.dims.index(dim)]]
         for name, dim, values in labels(dataset, found.dims)
     }
     settings = Settings(len(found.medians), found, coordinates, low, high)
-    return Subject(dataset, dims, by, over, numbers, *_kinds(dataset, numbers), settings)
+    return Subject(dataset, dims, by, over, numbers, maximize, *_kinds(dataset, numbers), settings)

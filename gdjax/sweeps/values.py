@@ -149,7 +149,12 @@ def _stacked(name: str, trees: Sequence[Any]) -> Any:
             return leaves[0]
         return _sequence(name, leaves, keystr(path))
 
-    return tree_map_with_path(one, trees[0], *trees[1:])
+    return _in_order(tree_map_with_path(one, trees[0], *trees[1:]), trees[0])
+
+
+def _in_order(tree: Any, like: Any) -> Any:
+    """A dictionary with its names in the order of another; JAX sorts them."""
+    return {key: tree[key] for key in like} if type(tree) is dict else tree
 
 
 def _sequence(name: str, values: Sequence[Any], where: str = "") -> Any:
@@ -205,6 +210,7 @@ def arrays(name: str, values: Any) -> Any:
     values = _read(name, _opened(name, values))
     if _is_sequence(values):
         values = _sequence(name, list(values))
+    order = values
     if callable(values) and not all_leaves([values]):
         values = jax.tree.map(
             lambda leaf: leaf if isinstance(leaf, jax.Array | np.ndarray) else Rest(leaf), values
@@ -225,4 +231,5 @@ def arrays(name: str, values: Any) -> Any:
         raise ValueError(f"sweep: the arrays of axis {name!r} differ in length: {lengths}")
     if shapes == {(0,)}:
         raise ValueError(f"sweep: axis {name!r} is empty")
-    return tree_map_with_path(lambda path, leaf: _held(name, path, leaf), values)
+    found = tree_map_with_path(lambda path, leaf: _held(name, path, leaf), values)
+    return _in_order(found, order)

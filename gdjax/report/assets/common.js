@@ -78,3 +78,23 @@ const scale = (low, high, logarithmic, start, end) => {
   const at = logarithmic ? Math.log : (x) => x, bottom = at(low), range = at(high) - bottom || 1;
   return (x) => start + ((at(x) - bottom) / range) * (end - start);
 };
+
+/* A scale on which most numbers can be told apart, as gdjax.plots has it: a few that are far from the quartiles (by
+   logarithms, if all are positive; else from the first and last tenth) are left out where the scale would be mostly theirs. */
+function limits(numbers) {
+  const all = numbers.filter((x) => x !== null && Number.isFinite(x)).sort((a, b) => a - b);
+  if (!all.length) return { low: 0, high: 1, logarithmic: false, below: false, above: false };
+  const positive = all[0] > 0, at = positive ? Math.log : (x) => x, last = all.length - 1, share = positive ? 0.25 : 0.1;
+  const first = at(all[Math.ceil(share * last)]), third = at(all[Math.floor((1 - share) * last)]);
+  const reach = Math.max((positive ? 3 : 10) * (third - first), positive ? Math.log(100) : 0);
+  let kept = reach > 0 ? all.filter((x) => at(x) >= first - reach && at(x) <= third + reach) : all;
+  if (!(at(all[last]) - at(all[0]) > 3 * (at(kept[kept.length - 1]) - at(kept[0])))) kept = all;
+  const low = kept[0], high = kept[kept.length - 1];
+  return { low, high, logarithmic: positive && high / low > 30, below: all[0] < low, above: all[last] > high };
+}
+
+/* A text that is cut at its end until it fits. */
+function fit(text, label, room) {
+  text.textContent = label;
+  for (let length = label.length; length > 1 && text.getComputedTextLength() > room; length--) text.textContent = shorten(label, length - 1);
+}

@@ -16,11 +16,14 @@ function drawCurves(keep) {
   const middle = lines.flatMap((each) => each.median).filter((x) => x !== null);
   const ends = lines.flatMap((each) => [...each.low, ...each.high]).filter((x) => x !== null);
   const positive = middle.length > 0 && middle.every((x) => x >= 0) && middle.some((x) => x > 0), box = $("curve-log");
-  if (!keep) box.checked = positive;
+  const sizes = middle.filter((x) => x > 0);
+  if (!keep) box.checked = positive && Math.max(...sizes) / Math.min(...sizes) > 30;
   box.disabled = !positive;
   const logarithmic = positive && box.checked, usable = (x) => x !== null && (!logarithmic || x > 0);
   const all = middle.filter(usable);
-  let low = all.length ? Math.min(...all) : 1, high = all.length ? Math.max(...all) : 10;
+  /* One line that runs away leaves the picture at the top, and the others stay apart. */
+  const tops = limits(lines.map((each) => Math.max(...each.median.filter(usable))));
+  let low = all.length ? Math.min(...all) : 1, high = all.length ? Math.min(Math.max(...all), tops.high) : 10;
   const inside = ends.filter((x) => usable(x) && (logarithmic ? x >= low / 10 && x <= high * 10 : x >= low - (high - low) && x <= high + (high - low)));
   low = Math.min(low, ...inside);
   high = Math.max(high, ...inside);

@@ -43,15 +43,18 @@ function drawMap(keep) {
   const found = [];
   for (let row = 0; row < count; row++) for (let column = 0; column < columns; column++) found.push({ column, row, ...cellAt(now, column, row) });
   const numbers = found.filter((cell) => cell.value !== null && !cell.lost).map((cell) => cell.value);
-  const low = Math.min(...numbers), high = Math.max(...numbers), positive = numbers.length > 0 && low > 0;
+  const ends = limits(numbers), { low, high } = ends, positive = numbers.length > 0 && low > 0;
   const box = $("map-log");
-  if (!keep) box.checked = positive && high / low > 30;
+  if (!keep) box.checked = ends.logarithmic;
   box.disabled = !positive;
   const logarithmic = positive && box.checked;
   const to = scale(low, high, logarithmic, 0, 1);
 
-  const width = Math.max(svg.clientWidth, 280), left = Math.min(12 + 7 * Math.max(...ticksOf(y).map((label) => label.length)), 0.34 * width, 150) + 6;
-  const size = Math.min(Math.max((width - left - 12) / columns, 3), 60), tall = Math.min(Math.max(size, count > 24 ? 11 : 18), 34);
+  const width = Math.max(svg.clientWidth, 280);
+  svg.replaceChildren();
+  const measured = ticksOf(y).map((label) => shape(svg, "text", {}, label).getComputedTextLength());
+  const left = Math.ceil(Math.min(Math.max(...measured, 10), 0.38 * width)) + 12;
+  const size = Math.min(Math.max((width - left - 12) / columns, 3), 96), tall = Math.min(Math.max(size, count > 24 ? 11 : 18), 34);
   const head = 22, bottom = head + tall * count, height = bottom + 92;
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -65,7 +68,11 @@ function drawMap(keep) {
     if (!cell.total) continue;
     const fill = cell.lost ? "url(#hatch)" : cell.value === null ? "none" : colour(numbers.length > 1 ? to(cell.value) : 0.5);
     shape(svg, "rect", { x: left + size * cell.column, y: top(cell.row), width: Math.max(size - 0.6, 1), height: tall - 0.6, fill, class: cell.lost ? "cell lost-cell" : "cell" });
-    if (cell.failed && !cell.lost) {
+    const beyond = cell.lost || cell.value === null ? 0 : cell.value > high ? 1 : cell.value < low ? -1 : 0;
+    if (beyond) {
+      const cx = left + size * (cell.column + 0.5), cy = top(cell.row) + tall / 2, arm = Math.min(size, tall, 16) / 3.2;
+      shape(svg, "path", { d: `M${cx - arm} ${cy + beyond * arm * 0.8}h${2 * arm}l${-arm} ${-1.6 * beyond * arm}Z`, class: "beyond" });
+    } else if (cell.failed && !cell.lost) {
       const cx = left + size * (cell.column + 0.5), cy = top(cell.row) + tall / 2, arm = Math.min(size, tall, 14) / 4;
       const d = `M${cx - arm} ${cy - arm}l${2 * arm} ${2 * arm}m0 ${-2 * arm}l${-2 * arm} ${2 * arm}`;
       shape(svg, "path", { d, class: "cross-under" });
@@ -73,18 +80,19 @@ function drawMap(keep) {
     }
   }
   const across = ticksOf(x), upward = ticksOf(y);
-  const widest = Math.max(...across.map((label) => Math.min(label.length, 14))) * 7 + 8;
+  const longest = Math.max(14, Math.floor(size / 7) - 1), names = across.map((label) => shorten(label, longest));
+  const widest = Math.max(...names.map((label) => shape(svg, "text", { visibility: "hidden" }, label).getComputedTextLength())) + 8;
   const every = Math.max(1, Math.ceil(widest / size)), each = Math.max(1, Math.ceil(13 / tall));
   across.forEach((label, i) => {
-    if (i % every === 0) shape(svg, "text", { x: left + size * (i + 0.5), y: bottom + 16, "text-anchor": "middle" }, shorten(label, 14));
+    if (i % every === 0) shape(svg, "text", { x: left + size * (i + 0.5), y: bottom + 16, "text-anchor": "middle" }, names[i]);
   });
   upward.forEach((label, i) => {
-    if (i % each === 0) shape(svg, "text", { x: left - 6, y: top(i) + tall / 2 + 4, "text-anchor": "end" }, shorten(label, Math.floor((left - 10) / 6.4)));
+    if (i % each === 0) fit(shape(svg, "text", { x: left - 6, y: top(i) + tall / 2 + 4, "text-anchor": "end" }), label, left - 8);
   });
   shape(svg, "text", { x: left + (size * columns) / 2, y: bottom + 34, "text-anchor": "middle" }, words(x.name));
   shape(svg, "text", { x: 2, y: 13 }, `${shorten(words(y.name), 40)}${upwards ? " ↑" : ""}`);
   const start = width < 560 ? 4 : left;
-  drawKey(svg, { left: start, top: bottom + 50, width: Math.min(260, width - start - 84), low, high, logarithmic, any: numbers.length, lost: found.some((cell) => cell.lost), some: found.some((cell) => cell.failed && !cell.lost) });
+  drawKey(svg, { left: start, top: bottom + 50, width: Math.min(260, width - start - 84), ends, logarithmic, any: numbers.length, lost: found.some((cell) => cell.lost), some: found.some((cell) => cell.failed && !cell.lost) });
   map.layout = { left, size, height: tall, columns, count, top, width };
   map.frame = shape(svg, "rect", { class: "mark", visibility: "hidden" });
   map.inner = shape(svg, "rect", { class: "mark-in", visibility: "hidden" });
@@ -97,11 +105,12 @@ function drawKey(svg, key) {
     const parts = 40;
     for (let i = 0; i < parts; i++)
       shape(svg, "rect", { x: key.left + (key.width * i) / parts, y: key.top, width: key.width / parts + 0.5, height: 10, fill: colour((i + 0.5) / parts) });
-    shape(svg, "text", { x: key.left, y: key.top + 24 }, shown(key.low));
-    shape(svg, "text", { x: key.left + key.width, y: key.top + 24, "text-anchor": "end" }, shown(key.high));
+    shape(svg, "text", { x: key.left, y: key.top + 24 }, (key.ends.below ? "≤ " : "") + shown(key.ends.low));
+    shape(svg, "text", { x: key.left + key.width, y: key.top + 24, "text-anchor": "end" }, (key.ends.above ? "≥ " : "") + shown(key.ends.high));
     if (key.logarithmic) shape(svg, "text", { x: key.left + key.width + 8, y: key.top + 10 }, "logarithmic");
   }
-  const text = [key.lost ? "hatched: half or more failed" : "", key.some ? "×: some failed" : ""].filter(Boolean).join("; ");
+  const beyond = [key.ends.above ? "▲: above the colours" : "", key.ends.below ? "▼: below the colours" : ""];
+  const text = [...(key.any ? beyond : []), key.lost ? "hatched: half or more failed" : "", key.some ? "×: some failed" : ""].filter(Boolean).join("; ");
   shape(svg, "text", { x: key.left, y: key.top + 39 }, text);
 }
 
@@ -138,7 +147,9 @@ if (features.length > 1 && variables.length) {
   options($("map-x"), names, across);
   options($("map-y"), names, up === across ? names.findIndex((_, i) => i !== across) : up);
   options($("map-variable"), variables, variables.indexOf(state.get("variable")));
-  if (state.get("number") === "lowest") $("map-reduce").value = "lowest";
+  const extreme = $("map-reduce").options[1];
+  extreme.value = extreme.textContent = data.maps.extreme;
+  if (state.get("number") === data.maps.extreme) $("map-reduce").value = data.maps.extreme;
   $("maps").hidden = false;
   for (const id of ["map-x", "map-y", "map-variable", "map-reduce", "map-log"]) $(id).addEventListener("change", () => changeMap(id));
   const move = (event) => {
