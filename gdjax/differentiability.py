@@ -14,7 +14,7 @@ import jax
 from gdjax import jaxprs
 from gdjax.types import Params
 
-__all__ = ["DerivativeError", "Modes", "isolated", "modes", "needed"]
+__all__ = ["DerivativeError", "Modes", "isolated", "modes", "needed", "traced"]
 
 _WAYS = "gdjax.differentiation"
 """Where functions are that bear more."""
@@ -130,22 +130,28 @@ def _refused(program: Any) -> bool:
     return any(map(refused, program.eqns))
 
 
-def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)``, traced apart: where it raises, nothing of it is left in the program around it.
+def traced(function: Callable[..., Any], *arguments: Any) -> jaxprs.Program:
+    """The function as a program, apart from the one around it.
 
     Raises:
-      TypeError: also where JAX would refuse only to compile what it has traced.
+      TypeError: also where JAX would refuse a derivative only when it compiles what it has traced.
     """
     program = jaxprs.Program(function, *arguments)
     if _refused(program.jaxpr):
         raise TypeError("forward mode does not pass a jax.custom_vjp")
+    return program
+
+
+def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``; where it raises, as `traced` does, nothing of it is left in the program around it."""
+    program = traced(function, *arguments)
     return program(program.constants, *arguments)
 
 
 def _possible(function: Callable[..., Any], *arguments: Any) -> bool:
     """Whether a function can be traced: JAX, and libraries too, refuse derivatives by errors of any type."""
     try:
-        jax.eval_shape(functools.partial(isolated, function), *arguments)
+        traced(function, *arguments)
     except Exception:
         return False
     return True

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax import control_flow, jaxprs, trees
+from gdjax import control_flow, differentiability, jaxprs, trees
 from gdjax.types import Params, Scalar, ValueFn
 
 __all__ = ["Found", "Split", "detached", "fixed_point", "minimizer", "root", "split_point", "split_value"]
@@ -239,9 +239,12 @@ def _attach_jvp(value_at, primals, tangents):
         v = control_flow.vary_like(v, params)
         return jax.jvp(jax.grad(lambda p: value_at(constants, p)), (params,), (v,))[1]
 
-    (_, gradient), (value_dot, mixed) = jax.jvp(at_solution, (constants,), (tangents[0],))
+    with differentiability.needed(
+        "the derivative of a solution", "second", partial(value_at, constants), params
+    ):
+        (_, gradient), (value_dot, mixed) = jax.jvp(at_solution, (constants,), (tangents[0],))
+        params_dot = jax.tree.map(jnp.negative, _solve_symmetric(hessian_product, mixed))
     stationary = trees.norm(gradient) <= 2 * residual + jnp.finfo(value.dtype).tiny
-    params_dot = jax.tree.map(jnp.negative, _solve_symmetric(hessian_product, mixed))
 
     def flagged(tangent):
         return tangent * jnp.where(sound & stationary, 1, jnp.nan).astype(tangent.dtype)

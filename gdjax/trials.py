@@ -261,7 +261,7 @@ def operator_at(owner: str, curvature: Curvature, value_fn: ValueFn, params: Par
 
     with at_need():
         operator = checks.operator(curvature(value_fn, params))
-        differentiability.isolated(operator.product, params)  # to be refused here and not by the compiler
+        differentiability.traced(operator.product, params)  # to be refused here and not by the compiler
 
     def product(v):
         with at_need():

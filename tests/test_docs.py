@@ -30,10 +30,10 @@ def blocks(path, language):
             yield text.count("\n", 0, match.start()) + 1, attributes.strip(), body
 
 
-def run_page(path):
+def run_page(path, languages=("python",)):
     """Executes a page's blocks top to bottom in one namespace; errors name the page and the line."""
     namespace = {"__name__": "__page__"}
-    for line, _, body in blocks(path, "python"):
+    for line, _, body in sorted(block for language in languages for block in blocks(path, language)):
         exec(compile("\n" * line + body, str(path), "exec"), namespace)
 
 
@@ -43,6 +43,13 @@ def test_page_runs(page, tmp_path, monkeypatch):
     run_page(page)
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "py"))], ids=label)
+def test_blocks_that_need_diffrax_run(page):
+    """What the pages show as ``py`` needs a package that the tests do not ask for."""
+    pytest.importorskip("diffrax")
+    run_page(page, ("python", "py"))
 
 
 def test_readme_opens_with_the_two_commands():
