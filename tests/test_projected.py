@@ -273,3 +273,13 @@ def test_subgradients_keep_the_best_point(x64):
     assert (np.diff(run.trace) <= 0).all()
     assert run.value < 0.01
     np.testing.assert_allclose(run.value, f(run.params))
+
+
+def test_subgradients_stay_at_the_kink_that_is_the_minimum():
+    """JAX's derivative of abs at 0 is 1: the method moves on, and its answer does not."""
+    for rate in (gdjax.polyak(0.0), 0.1):
+        run = gdjax.minimize(
+            lambda x: jnp.sum(jnp.abs(x)), jnp.zeros(2), gdjax.subgradient(rate), max_steps=20
+        )
+        np.testing.assert_array_equal(run.params, 0)
+        assert run.value == 0

@@ -400,3 +400,16 @@ def test_errors_at_the_door():
         regularizers.indicator(3.0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="have to be called"):
         regularizers.scaled(regularizers.l1, 2.0)  # type: ignore[arg-type]
+
+
+def test_flat_at_zero_whatever_jax_says_of_abs():
+    """Norms have their minimum at 0: of all subgradients there the value's derivative is the one that rests."""
+    names = ["l1", "weighted_l1", "l2", "linf", "elastic_net", "huber", "group_rows", "group_labels"]
+    names += ["sparse_group", "nuclear", "total_variation", "fused_lasso"]
+    slopes = jax.jit(
+        lambda: {n: jax.grad(CASES[n].make(0.5).value)(jnp.zeros(CASES[n].shape)) for n in names}
+    )()
+    for name, slope in slopes.items():
+        np.testing.assert_array_equal(slope, 0, err_msg=name)
+    away = jax.grad(regularizers.l1(0.5).value)(jnp.array([2.0, -3.0, jnp.inf]))
+    np.testing.assert_array_equal(away, [0.5, -0.5, 0.5])

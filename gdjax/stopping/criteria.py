@@ -67,6 +67,7 @@ def residual_below(tolerance: Any = 1e-6, *, scale: Any = None) -> StopCriterion
     The test is :math:`r_k \le \tau\, s_k` with :math:`s_k = \min(1, \max_{j \le k} \max(|f_j|, r_j))`:
     the usual absolute test where values or residuals above one were seen, and a relative one for
     objectives that are small throughout (an objective times 1e-6 converges where the objective does).
+    A residual has units of the params: in large units it is small. `stationary`, the default of runs, is free of them.
 
     Args:
       tolerance: :math:`\tau`, at least 0.
