@@ -66,8 +66,14 @@ def objective(given: Any, params: Any) -> None:
     if not callable(given):
         swapped = callable(params) and not isinstance(given, str)
         way = "; the order is minimize(objective, params, optimizer)" if swapped else ""
+        if type(given).__name__ == "Problem":
+            way = "; its objective is meant: minimize(problem.objective, problem.start(), optimizer)"
         raise TypeError(
             f"minimize: objective must be a function of params or an Objective, got {named(given)}{way}"
+        )
+    if uncalled(given) and given.__module__.startswith("gdjax.problems") and given.__name__[0] != "_":
+        raise TypeError(
+            f"minimize: objective is {named(given)}, which makes a problem: minimize({given.__name__}().objective, ...)"
         )
     if isinstance(given, type) or not accepts(given, 1):
         raise TypeError(
@@ -257,7 +263,10 @@ def integer(owner: str, low: int = 0, **values: Any) -> None:
                 f"{owner}: {name} must be a Python integer, got a tracer: it sets shapes, so that it is fixed when "
                 "a program is compiled (an axis of a sweep: gdjax.static)"
             )
-        index = hasattr(value, "__index__") and not isinstance(value, bool | np.bool_)
+        array = isinstance(value, np.generic | np.ndarray | jax.Array)
+        index = (
+            value.dtype.kind in "iu" if array else hasattr(value, "__index__") and not isinstance(value, bool)
+        )
         whole = type(value) is int or (index and np.ndim(value) == 0)
         if not whole or value < low:
             raise ValueError(f"{owner}: {name} must be an integer of at least {low}, got {value!r}")

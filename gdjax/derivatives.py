@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax import checks, trees
+from gdjax import arguments, checks, trees
 from gdjax.distributions import Family
 from gdjax.objectives import Composite, Mean
 from gdjax.types import Curvature, MatVec, Operator, Params, ValueFn
@@ -81,6 +81,13 @@ def checked(owner: str, curvature: Any) -> Curvature:
     hint = "such as gdjax.derivatives.hessian, gauss_newton or fisher(family)"
     checks.function(owner, "objective, params", hint, curvature=curvature)
     return curvature
+
+
+def _check_family(owner: str, family: Any) -> None:
+    if not isinstance(family, Family):
+        raise TypeError(
+            f"{owner}: family must be a Family of gdjax.distributions, got {arguments.named(family)}"
+        )
 
 
 def composite_of(objective: ValueFn, owner: str) -> Composite:
@@ -214,6 +221,7 @@ def fisher(family: Family) -> Curvature:
       >>> float(derivatives.fisher(distributions.bernoulli)(f, jnp.array(0.0)).product(jnp.array(1.0)))
       1.0
     """
+    _check_family("fisher", family)
 
     def curvature(objective: ValueFn, params: Params) -> Operator:
         def metric_at(outputs):
@@ -239,6 +247,7 @@ def divergence_hessian(family: Family) -> Curvature:
     Reference:
       Amari, Information Geometry and Its Applications, Springer, 2016, Section 2.
     """
+    _check_family("divergence_hessian", family)
 
     def curvature(objective: ValueFn, params: Params) -> Operator:
         composite = composite_of(objective, "divergence_hessian")

@@ -22,6 +22,7 @@ __all__ = [
     "Composite",
     "Mean",
     "Objective",
+    "check_residuals",
     "finite_sum",
     "is_least_squares",
     "least_squares",
@@ -86,7 +87,7 @@ class Mean:
         return jnp.mean(self.losses(outputs))
 
 
-def _check_residuals(residuals: Any) -> None:
+def check_residuals(residuals: Any) -> None:
     """Raises where residuals are none, or not of real floating type: their squares have no derivative then."""
     leaves = jax.tree.leaves(residuals)
     if not leaves:
@@ -94,20 +95,22 @@ def _check_residuals(residuals: Any) -> None:
             f"least_squares: the function returned {arguments.named(residuals)}, which holds no residuals"
         )
     for leaf in leaves:
-        if not isinstance(leaf, int | float | complex | np.generic | np.ndarray | jax.Array):
+        if not isinstance(
+            leaf, int | float | complex | np.generic | np.ndarray | jax.Array | jax.ShapeDtypeStruct
+        ):
             raise TypeError(
                 f"least_squares: residuals must be arrays, the function returned {arguments.named(leaf)}"
             )
-        dtype = jnp.result_type(leaf)
+        dtype = leaf.dtype if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             way = "; give real and imaginary parts" if jnp.issubdtype(dtype, jnp.complexfloating) else ""
             raise TypeError(f"least_squares: residuals must be real floating numbers, not {dtype}{way}")
-    if sum(jnp.size(leaf) for leaf in leaves) == 0:
+    if all(0 in getattr(leaf, "shape", ()) for leaf in leaves):
         raise ValueError("least_squares: the function returned no residuals, an empty array")
 
 
 def _half_squares(residuals: Any) -> Scalar:
-    _check_residuals(residuals)
+    check_residuals(residuals)
     leaves = jax.tree.leaves(residuals)
     # vdot is faster under vmap; along an axis in parts JAX leaves it undecided where its result lies.
     squares = [jnp.sum(leaf**2) if in_parts(leaf) else jnp.vdot(leaf, leaf) for leaf in leaves]

@@ -22,6 +22,7 @@ from gdjax.linalg.jacobians import (
     spectrum,
 )
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
+from gdjax.objectives import check_residuals
 from gdjax.types import Params, Transformation
 
 __all__ = ["covariance", "gauss_newton"]
@@ -164,6 +165,8 @@ def covariance(objective: Any, params: Params) -> jax.Array:
       0.3333
     """
     composite = require_composite(objective, "covariance")
+    params = checks.float_params(params, "covariance")
+    check_residuals(jax.eval_shape(composite.model, params))
     x, _ = trees.flat(params)
     at = linearized(composite, params, x.dtype)
     sound = jnp.all(jnp.isfinite(at.jacobian)) & jnp.all(jnp.isfinite(at.outputs))

@@ -36,8 +36,12 @@ def traced(*trees: Any) -> bool:
 def floating(owner: str, params: Params) -> None:
     """Raises where params are integers: rounding to one leads out of the set."""
     for path, leaf in tree_leaves_with_path(params):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
+        dtype = (
+            jnp.result_type(leaf)
+            if arguments.real(leaf, truths=True)
+            else getattr(leaf, "dtype", type(leaf).__name__)
+        )
+        if not (arguments.real(leaf) and jnp.issubdtype(dtype, jnp.floating)):
             raise TypeError(
                 f"{owner}: params{keystr(path)} is {dtype}; a nearest point needs real floating numbers, "
                 "e.g. jnp.asarray(x, float)"

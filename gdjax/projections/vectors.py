@@ -20,7 +20,22 @@ def wide(leaf: Any) -> jax.Array:
 
 def spread(prefix: Any, tree: Params) -> Any:
     """``prefix`` with each of its leaves repeated over the leaves of ``tree`` below it."""
-    return jax.tree.map(lambda part, below: jax.tree.map(lambda _: part, below), prefix, tree)
+
+    def one(part, leaf):
+        if jnp.broadcast_shapes(jnp.shape(part), jnp.shape(leaf)) != jnp.shape(leaf):
+            raise ValueError
+        return part
+
+    try:
+        return jax.tree.map(
+            lambda part, below: jax.tree.map(lambda leaf: one(part, leaf), below), prefix, tree
+        )
+    except ValueError:
+        found, wanted = (jax.tree.map(jnp.shape, each) for each in (prefix, tree))
+        raise ValueError(
+            f"numbers of shapes {found} do not fit params of shapes {wanted}: they are one number, an array, or a tree "
+            "with their structure or a prefix of it (a list of numbers is a tree, jnp.asarray(list) an array)"
+        ) from None
 
 
 def _kept(new: jax.Array, old: Any) -> jax.Array:
@@ -64,6 +79,8 @@ def total(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> 
 def flat(params: Params) -> tuple[jax.Array, Callable[[jax.Array], Params]]:
     """``params`` as one wide vector, and the way back to their structure and types."""
     arrays = jax.tree.map(jnp.asarray, params)
+    if not any(leaf.size for leaf in jax.tree.leaves(arrays)):
+        raise ValueError("params has no numbers in it")
     vector, unravel = ravel_pytree(jax.tree.map(wide, arrays))
 
     def back(x):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gdjax import checks
+from gdjax import arguments, checks
 from gdjax.projections.vectors import each, flat, total, unit
 from gdjax.regularizers.calculus import summed
 from gdjax.regularizers.norms import l1
@@ -116,6 +116,9 @@ def group_lasso(weight: Any = 1.0, *, axis: Any = None, groups: Any = None) -> R
     if groups is not None:
         _check_labels("group_lasso", groups)
         return Regularizer(Partial(_labelled_value, groups, weight), Partial(_labelled_prox, groups, weight))
+    several = axis if isinstance(axis, tuple | list) else () if axis is None else (axis,)
+    if any(not hasattr(one, "__index__") for one in several):
+        raise TypeError(f"group_lasso: axis must be an integer or several, got {arguments.named(axis)}")
     axes = None if axis is None else _Axes((axis,) if isinstance(axis, int) else axis)
     return Regularizer(Partial(_sliced_value, axes, weight), Partial(_sliced_prox, axes, weight))
 
