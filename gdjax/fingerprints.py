@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gdjax import jaxprs
 
@@ -23,7 +24,7 @@ _NAMES = frozenset({"name", "debug_info", "name_and_src_info", "compiler_options
 def _array(leaf: Any) -> bytes:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return str(leaf.dtype).encode() + _array(jax.random.key_data(leaf))
-    if isinstance(leaf, jax.core.Tracer):  # its value is not of the program
+    if isinstance(leaf, Tracer):  # its value is not of the program
         return str(leaf.aval).encode()
     array = np.asarray(leaf)
     return f"{array.dtype}{array.shape}".encode() + array.tobytes()
