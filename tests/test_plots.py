@@ -264,3 +264,16 @@ def test_sensitivity_keeps_lines_apart_when_one_runs_away(runs):
     assert ax.get_ylim()[1] < 100
     marks = [line for line in ax.lines if line.get_marker() == "^" and line.get_linestyle() == "None"]
     assert [float(x) for line in marks for x in line.get_xdata()] == [RATES[3]]
+
+
+def test_convergence_of_like_numbers_is_linear_and_one_line_that_runs_away_leaves_it():
+    steps = np.arange(20)
+    accuracy = 0.5 + 0.02 * steps + 0.01 * np.arange(5)[:, None]
+    axes = ("name", "step")
+    runs = xr.DataArray(accuracy, {"name": list("abcde"), "step": steps}, axes, "accuracy")
+    assert plots.convergence(runs).get_yscale() == "linear"
+    loss = np.geomspace(10, 0.1, 20) * np.ones((5, 1))
+    loss[4] = np.geomspace(10, 1e30, 20)
+    ax = plots.convergence(xr.DataArray(loss, runs.coords, axes, "loss"))
+    assert ax.get_yscale() == "log"
+    assert 10 < ax.get_ylim()[1] < 100

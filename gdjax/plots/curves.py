@@ -13,6 +13,9 @@ __all__ = ["convergence"]
 
 _OWNER = "convergence"
 
+_FACTOR = 5.0
+"""Numbers closer together, such as accuracies, are drawn on a linear scale: it has no more than one power of ten."""
+
 
 def _measure(array: xr.DataArray, optimum: Any) -> tuple[xr.DataArray, str]:
     """The number to draw at each step, and what it is called."""
@@ -71,7 +74,8 @@ def convergence(
 
     A run that stopped early stays at its last number; one that failed counts as infinite from then
     on, so a median line ends where half of its runs have failed. The vertical axis is logarithmic
-    unless a number is negative.
+    unless a number is negative or all are within a factor of five; a line that gets far above all others leaves
+    it at the top.
 
     Args:
       data: what `gdjax.sweep` returned, or one variable of it.
@@ -138,7 +142,8 @@ def _lines(ax: Axes, table: xr.Dataset, name: str, shaded: bool) -> Axes:
 def _draw(ax: Axes, drawn: list, looks: list, name: str, shaded: bool) -> Axes:
     medians = np.concatenate([median.values for _, (_, median), _ in drawn])
     finite = medians[np.isfinite(medians)]
-    logarithmic = finite.size > 0 and bool(np.all(finite >= 0) and np.any(finite > 0))
+    positive = finite[finite > 0]
+    logarithmic = bool(positive.size and np.all(finite >= 0) and finite.max() > _FACTOR * positive.min())
     top = finite.max() * 10 if finite.size else 1.0
     for i, (((_, low), (label, median), (_, high)), look) in enumerate(zip(drawn, looks, strict=True)):
         steps, middle = median["step"].values, median.values
@@ -164,6 +169,11 @@ def _draw(ax: Axes, drawn: list, looks: list, name: str, shaded: bool) -> Axes:
                 lw=0,
             )
     ax.set_yscale("log" if logarithmic else "linear")
+    tops = [
+        values.max() for _, (_, line), _ in drawn if (values := line.values[np.isfinite(line.values)]).size
+    ]
+    if (found := styles.limits(tops)).above:  # one that runs away leaves the picture at the top
+        ax.set_ylim(top=2 * found.high if logarithmic else found.high + 0.05 * (found.high - finite.min()))
     ax.set_xlabel("step")
     ax.set_ylabel(name)
     ax.margins(x=0.01)
