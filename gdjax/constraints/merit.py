@@ -12,7 +12,13 @@ from jax.flatten_util import ravel_pytree
 
 from gdjax.types import Answer, Method, Optimality, Params, Scalar
 
-__all__ = ["Constraints", "Merit", "MeritState", "Multipliers", "Point"]
+__all__ = ["LARGE", "Constraints", "Merit", "MeritState", "Multipliers", "Point", "Scales"]
+
+LARGE = 100
+"""Slopes up to this count as they are: the g_max of Waechter and Biegler (2006), section 3.8, and s_max of 2.1."""
+
+_RESOLVED = 1e-7
+"""A tenth of the usual tolerance, that of `gdjax.stopping.residual_below`."""
 
 
 class Multipliers(NamedTuple):
@@ -34,6 +40,36 @@ class Point(NamedTuple):
     inequality: jax.Array
 
 
+class Scales(NamedTuple):
+    """What objective and constraints are multiplied by before a method sees them.
+
+    Attributes:
+      objective: one factor.
+      constraints: one for each.
+      length: how far the params go, where that is beyond 100: their units are small. Else one.
+    """
+
+    objective: Scalar
+    constraints: Point
+    length: Scalar
+
+    def seen(self, c: Point) -> Point:
+        """Constraints as a method sees them."""
+        return jax.tree.map(jnp.multiply, c, self.constraints)
+
+    def given(self, weights: Point) -> Point:
+        """Multipliers for objective and constraints as they were given."""
+        return jax.tree.map(lambda w, scale: w * (scale / self.objective), weights, self.constraints)
+
+    def weight(self, slope: Scalar) -> Scalar:
+        """What a gradient of the Lagrangian counts: by the objective's own slope, where that is large."""
+        one, eps = jnp.minimum(1, self.objective), float(jnp.finfo(self.objective.dtype).eps)
+        # In single precision a slope does not tell a hundredth of a millionth of itself.
+        large = jnp.where(one < 1, min(max(_RESOLVED / eps, 1), LARGE), LARGE)
+        own = jnp.maximum(one, slope.astype(one.dtype) * self.length / large)
+        return jnp.maximum(1, self.length / LARGE) / own
+
+
 class MeritState(NamedTuple):
     """State of every method that minimizes a merit function.
 
@@ -46,6 +82,7 @@ class MeritState(NamedTuple):
       penalty: the penalty parameter.
       shift: the multipliers that the merit function is built on.
       constraints: their values at the answer.
+      scales: the units that all below and the inner method are in.
       tolerance: how low the gradient of the merit function has to be for the round to end.
       violation: of the answer of the round before.
       slope: the norm of the objective's gradient at the answer.
@@ -63,6 +100,7 @@ class MeritState(NamedTuple):
     penalty: Scalar
     shift: Point
     constraints: Point
+    scales: Scales
     tolerance: Scalar
     violation: Scalar
     slope: Scalar

@@ -71,12 +71,13 @@ def augmented_lagrangian(
     penalty grows tenfold where the violation has not fallen to a quarter.
 
     One evaluation of objective and constraints an update; a round costs one more, at its last point. The inner
-    method sees values, gradients and, through ``value_fn``, the curvature of :math:`L_\rho`. Bounds can be part of
+    method sees values, gradients and, through ``value_fn``, the curvature of :math:`L_\rho`, objective and constraints
+    scaled by their slopes at the start where these are large or small. Bounds can be part of
     ``inequality``, or the inner method's: ``augmented_lagrangian(lbfgsb(0.0, 1.0), equality=h)``.
 
     Args:
       inner: any transformation; `trust_region` by default. One that keeps an `Answer` sets the measure of
-        stationarity by its residual.
+        stationarity by its residual. One that keeps steps of a fixed length cannot follow a growing penalty.
       equality: :math:`h`, ``params -> array`` or pytree of arrays.
       inequality: :math:`g`, likewise; :math:`g \le 0` is asked for.
       penalty: the first :math:`\rho`, positive, in units of :math:`\max(1, |f|)` over :math:`\max(1,` half the
@@ -89,8 +90,9 @@ def augmented_lagrangian(
       value falls without limit, `Status.NOISE_FLOOR` and `Status.STALLED` where rounds bring no progress.
 
     Raises:
-      ValueError: if there is neither ``equality`` nor ``inequality``, or ``penalty`` is not positive.
-      TypeError: if a constraint is not a function.
+      ValueError: if there is neither ``equality`` nor ``inequality``, ``penalty`` is not positive, a constraint returns
+        an empty array, or ``inner`` is a method for constraints itself.
+      TypeError: if a constraint is not a function, or returns comparisons, integers or nothing.
 
     Reference:
       Nocedal, Wright, Numerical Optimization, 2nd ed., 2006, section 17.3, equations 17.36 to 17.39 and framework

@@ -22,11 +22,12 @@ def conditions(
     Constraints are taken to be either active or not; where the inner method knows what holds at its answers,
     that holds of the Lagrangian.
     """
+    scales = state.scales
     lam, mu = (
-        ravel_pytree(part)[0].astype(c.dtype)
-        for part, c in zip(state.multipliers, state.constraints, strict=True)
+        ravel_pytree(part)[0].astype(scale.dtype) * (scales.objective / scale)
+        for part, scale in zip(state.multipliers, scales.constraints, strict=True)
     )
-    active = mu > -state.constraints.inequality
+    active, weight = mu > -scales.seen(state.constraints).inequality, scales.weight(state.slope)
     within = answers.conditions(value_fn, params, state.inner)
     theirs = () if within is None else within.unknowns[1:]
 
@@ -34,12 +35,14 @@ def conditions(
         point, lam, mu, *theirs = unknowns
 
         def lagrangian(p):
-            c = constraints(p)
-            return value_fn(p) + jnp.sum(lam * c.equality) + jnp.sum(mu * c.inequality)
+            c, value = scales.seen(constraints(p)), value_fn(p)
+            worth = value * scales.objective.astype(value.dtype)
+            return worth + jnp.sum(lam * c.equality) + jnp.sum(mu * c.inequality)
 
         held = answers.conditions(lagrangian, params, state.inner)
         slope = jax.grad(lagrangian)(point) if held is None else held.equations((point, *theirs))
-        c = constraints(point)
+        slope = jax.tree.map(lambda leaf: leaf * weight.astype(leaf.dtype), slope)
+        c = scales.seen(constraints(point))
         return slope, c.equality, jnp.where(active, c.inequality, mu)
 
     return (params, lam, mu, *theirs), equations
