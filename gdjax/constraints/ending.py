@@ -53,9 +53,18 @@ def slackness(c: Point, weights: Point) -> Scalar:
 
 
 def residual_of(
-    stationarity: Scalar, scales: Scales, slope: Scalar, raw: Point, c: Point, weights: Point, eps: float
+    stationarity: Scalar, scales: Scales, raw: Point, c: Point, weights: Point, eps: float
 ) -> Scalar:
-    """That of the Karush-Kuhn-Tucker conditions, in the units of the method."""
+    """That of the Karush-Kuhn-Tucker conditions, in the units of objective and params.
+
+    Args:
+      stationarity: the inner method's residual.
+      scales: the units.
+      raw: the constraints as they were given.
+      c: as the method sees them.
+      weights: their multipliers.
+      eps: the unit of rounding.
+    """
     # A violation counts by what it is worth: the value that it hides is the multiplier times it.
     price = jnp.maximum(1, jnp.maximum(_largest(weights.equality), _largest(weights.inequality)))
     # In large units it is to be small in these too, as far as their numbers go.
@@ -63,9 +72,9 @@ def residual_of(
     beyond = Point(
         jnp.maximum(jnp.abs(raw.equality) - spacing.equality, 0), raw.inequality - spacing.inequality
     )
-    off = jnp.maximum(price * violation_of(c), violation_of(beyond))
-    stationarity = stationarity * scales.weight(slope)
-    return jnp.maximum(stationarity, jnp.maximum(off, slackness(c, weights)))
+    # A slope is a value over a length: so that values compare with slopes.
+    worth = jnp.maximum(price * violation_of(c), slackness(c, weights)) / scales.length
+    return jnp.maximum(stationarity, jnp.maximum(worth, violation_of(beyond))) / scales.objective
 
 
 class Way(NamedTuple):

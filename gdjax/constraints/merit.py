@@ -15,10 +15,7 @@ from gdjax.types import Answer, Method, Optimality, Params, Scalar
 __all__ = ["LARGE", "Constraints", "Merit", "MeritState", "Multipliers", "Point", "Scales"]
 
 LARGE = 100
-"""Slopes up to this count as they are: the g_max of Waechter and Biegler (2006), section 3.8, and s_max of 2.1."""
-
-_RESOLVED = 1e-7
-"""A tenth of the usual tolerance, that of `gdjax.stopping.residual_below`."""
+"""Params up to this count as being in units of their own: the g_max of Waechter and Biegler (2006), section 3.8."""
 
 
 class Multipliers(NamedTuple):
@@ -60,14 +57,6 @@ class Scales(NamedTuple):
     def given(self, weights: Point) -> Point:
         """Multipliers for objective and constraints as they were given."""
         return jax.tree.map(lambda w, scale: w * (scale / self.objective), weights, self.constraints)
-
-    def weight(self, slope: Scalar) -> Scalar:
-        """What a gradient of the Lagrangian counts: by the objective's own slope, where that is large."""
-        one, eps = jnp.minimum(1, self.objective), float(jnp.finfo(self.objective.dtype).eps)
-        # In single precision a slope does not tell a hundredth of a millionth of itself.
-        large = jnp.where(one < 1, min(max(_RESOLVED / eps, 1), LARGE), LARGE)
-        own = jnp.maximum(one, slope.astype(one.dtype) * self.length / large)
-        return jnp.maximum(1, self.length / LARGE) / own
 
 
 class MeritState(NamedTuple):

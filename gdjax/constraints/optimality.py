@@ -27,7 +27,7 @@ def conditions(
         ravel_pytree(part)[0].astype(scale.dtype) * (scales.objective / scale)
         for part, scale in zip(state.multipliers, scales.constraints, strict=True)
     )
-    active, weight = mu > -scales.seen(state.constraints).inequality, scales.weight(state.slope)
+    active, weight = mu > -scales.seen(state.constraints).inequality, 1 / scales.objective
     within = answers.conditions(value_fn, params, state.inner)
     theirs = () if within is None else within.unknowns[1:]
 
@@ -43,7 +43,8 @@ def conditions(
         slope = jax.grad(lagrangian)(point) if held is None else held.equations((point, *theirs))
         slope = jax.tree.map(lambda leaf: leaf * weight.astype(leaf.dtype), slope)
         c = scales.seen(constraints(point))
-        return slope, c.equality, jnp.where(active, c.inequality, mu)
+        worth = weight / scales.length
+        return slope, worth * c.equality, worth * jnp.where(active, c.inequality, mu)
 
     return (params, lam, mu, *theirs), equations
 

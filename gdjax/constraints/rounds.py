@@ -170,7 +170,7 @@ def _update(
     f = jnp.where(keep, added.astype(f.dtype), state.answer.value)
     slope, pull_back = jnp.where(keep, seen, state.slope), trees.norm(slopes).astype(f.dtype)
     violation = violation_of(c).astype(f.dtype)
-    residual = residual_of(judged.stationarity, scales, slope, raw, c, weights, eps).astype(f.dtype)
+    residual = residual_of(judged.stationarity, scales, raw, c, weights, eps).astype(f.dtype)
     both = slackness(c, weights).astype(f.dtype)
 
     # The slope is the answer's: that of a rejected trial may be infinite, at a root or a logarithm.
