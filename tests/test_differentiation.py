@@ -110,9 +110,8 @@ def test_what_a_function_bears(function, expected):
         (forward_only, "bfgs()", 0.75),
         (FIT(reverse_residuals), "levenberg_marquardt()", 1.0),
         (FIT(forward_residuals), "levenberg_marquardt()", 0.75),
-        (FIT(finite_differences(reverse_residuals)), "levenberg_marquardt()", 1.0),
     ],
-    ids=["custom_vjp", "custom_jvp", "while", "residuals by custom_vjp", "residuals by while", "differences"],
+    ids=["custom_vjp", "custom_jvp", "while", "residuals by custom_vjp", "residuals by while"],
 )
 def test_the_default_takes_what_the_objective_bears(objective, method, expected):
     run = minimize(objective, START)
