@@ -98,14 +98,6 @@ def chosen(owner: str, search: Any, default: Callable[[], Search]) -> Search:
     return default() if search is None else search
 
 
-def _slopes(owner: str, c1: Any, c2: Any) -> None:
-    """Raises where the conditions of Wolfe ask for what no step has: c1 above c2."""
-    checks.concrete(owner, above=0, below=1, c1=c1, c2=c2)
-    shares = arguments.known(c1), arguments.known(c2)
-    if shares[0] is not None and shares[1] is not None and shares[0] > shares[1]:
-        raise ValueError(f"{owner}: c1 must not exceed c2, got c1={c1} and c2={c2}")
-
-
 def _start(value, slope, step):
     zero, infinite = jnp.zeros_like(value), jnp.full_like(value, jnp.inf)
     origin = Point(zero, value, slope)
@@ -221,7 +213,7 @@ def strong_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
-    _slopes("strong_wolfe", c1, c2)
+    checks.concrete("strong_wolfe", above=0, below=1, c1=c1, c2=c2)
     rule, interpolate = Partial(_strong_rule), Partial(_by_cubic)
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
@@ -248,7 +240,7 @@ def weak_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
-    _slopes("weak_wolfe", c1, c2)
+    checks.concrete("weak_wolfe", above=0, below=1, c1=c1, c2=c2)
     rule, interpolate = Partial(_weak_rule), Partial(_by_cubic)
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
@@ -278,7 +270,7 @@ def hager_zhang(c1: Any = 0.1, c2: Any = 0.9) -> Search:
       >>> gdjax.Status(int(run.status)).name
       'CONVERGED'
     """
-    _slopes("hager_zhang", c1, c2)
+    checks.concrete("hager_zhang", above=0, below=1, c1=c1, c2=c2)
     rule, interpolate = Partial(_weak_rule), Partial(_by_secants)
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
