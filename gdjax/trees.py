@@ -175,7 +175,7 @@ def power_of_two(number: Scalar) -> Scalar:
     bits = jax.lax.bitcast_convert_type(number, integer) & integer(mask)
     power = jax.lax.bitcast_convert_type(bits, number.dtype)
     low, high = 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3)
-    return jnp.where((number > 0) & jnp.isfinite(number), jnp.clip(power, low, high), 1)
+    return jnp.where(number > 0, jax.lax.clamp(number.dtype.type(low), power, number.dtype.type(high)), 1)
 
 
 def unit(vector: jax.Array) -> tuple[Scalar, Scalar]:

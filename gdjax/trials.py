@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gdjax import checks, differentiability
 from gdjax.linalg.subproblems import Move, norm
-from gdjax.trees import flat, unit, value_type
+from gdjax.trees import flat, value_type
 from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
 from gdjax.verdicts import fell
 
@@ -113,8 +113,8 @@ def judge(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Judgement
     origin, _ = flat(base.answer.params)
     fresh = (base.count == 0) | jnp.all(x == origin)
     s, p = x - origin, base.move.step
-    us, up = unit(s)[0], unit(p)[0]
-    along = jnp.dot(s / us, p / up) / jnp.dot(p / up, p / up) * (us / up)
+    unit = jnp.max(jnp.abs(p))  # of both, with which no square overflows
+    along = jnp.dot(s / unit, p / unit) / jnp.dot(p / unit, p / unit)
     along = jnp.where(jnp.isfinite(along), along, 1)  # below one where a transformation behind shortened it
     slope, bend = along * base.move.slope, along * along * base.move.bend
     predicted = -(slope + 0.5 * bend)

@@ -178,10 +178,7 @@ def _eps(params, value):
 def _judge(search, state, eps, f, grad, s, us, ss, size):
     """Lets the search judge the point given; a point that is the base itself is taken without a test."""
     wide, p, lowest = f.dtype, state.direction, state.best.value
-    up = power_of_two(state.length).astype(p.dtype)
-    # s = a p, with both over their units.
-    share = _dot(s / us, p / up).astype(wide) / jnp.square(state.length / up.astype(wide))
-    along = share * (us / up).astype(wide)
+    along = _dot(s / us, p / state.length.astype(p.dtype)).astype(wide) * (us / state.length)  # s = a p
     first, still = ~(lowest < jnp.inf), ss == 0
     fresh = first | (still & (state.bracket.trials <= 0))
     noise = _ROUNDING * eps * jnp.abs(state.answer.value)

@@ -46,26 +46,6 @@ _HINDERED = 0.75
 """The share of trials rejected or ended by the radius that makes second derivatives a bad guide."""
 
 
-class Spell(NamedTuple):
-    """How the model in use has fared of late.
-
-    Attributes:
-      learned: whether it is the secant matrix in place of second derivatives.
-      count: trials since it was last looked at.
-      hindered: how many of them were rejected, or went as far as the radius and no further.
-      value: the objective at their beginning; with second derivatives at their middle.
-      gain: what second derivatives had gained when the secant matrix took over.
-      length: trials until it is looked at again.
-    """
-
-    learned: Scalar
-    count: Scalar
-    hindered: Scalar
-    value: Scalar
-    gain: Scalar
-    length: Scalar
-
-
 class Pattern(NamedTuple):
     """Where the last accepted steps led.
 
@@ -95,7 +75,7 @@ class TrustRegionState(NamedTuple):
       factors: what the subproblem made of the curvature there, over the scales.
       matrix: the secant matrix, shape (n, n), or an empty tuple where the subproblem keeps no factors.
       pattern: where the last steps led.
-      spell: how the model has fared.
+      spell: how the model has fared of late, or an empty tuple.
     """
 
     answer: Answer
@@ -105,7 +85,7 @@ class TrustRegionState(NamedTuple):
     factors: Any
     matrix: Any
     pattern: Pattern
-    spell: Spell
+    spell: Any
 
 
 def _shapes(subproblem: Subproblem, x: jax.Array) -> Any:
@@ -120,11 +100,12 @@ def _init(parts, params):
     base, factors = trials.start(params), _shapes(subproblem, x)
     dense = isinstance(curvature, Secant) or bool(jax.tree.leaves(factors))
     matrix = jnp.zeros((x.size, x.size), x.dtype) if dense else ()
+    one = jnp.ones((), base.answer.value.dtype)
     zero, none, no, unknown = jnp.zeros((), x.dtype), jnp.int32(0), jnp.asarray(False), base.answer.value
     pattern = Pattern(x, unknown, none, zero + 1, no)
-    spell = Spell(no, none, none, unknown, unknown, none + _SPELL)
-    one = jnp.ones_like(x)
-    return TrustRegionState(base.answer, trials.split(base), zero, one, factors, matrix, pattern, spell)
+    spell = jnp.stack([0 * one, 0 * one, 0 * one, unknown, unknown]) if dense else ()
+    scale = jnp.ones_like(x)
+    return TrustRegionState(base.answer, trials.split(base), zero, scale, factors, matrix, pattern, spell)
 
 
 def _walked(pattern, judged, x, value):
@@ -152,25 +133,41 @@ def _walk_on(pattern, move, origin, value, far):
     return trees.choose(go, again, move), trees.choose(go, started, pattern)
 
 
-def _looked_at(spell: Spell, judged, value, radius) -> tuple[Spell, Scalar]:
-    """The spell after a trial, and whether the model changes with it; new data start anew."""
-    hindered = spell.hindered + (~judged.accept | (judged.length >= 0.9 * radius))
-    count = spell.count + 1
-    over, gain = count >= spell.length, spell.value - value
-    change = over & jnp.where(spell.learned, ~(gain >= spell.gain), hindered >= _HINDERED * count)
+def _looked_at(spell: jax.Array, judged, value, radius) -> tuple[jax.Array, Scalar]:
+    """The spell after a trial, and whether the model changes with it; new data start anew.
+
+    A spell holds whether the secant matrix is in use, the trials since the model was looked at, how many of them were
+    hindered, the objective at their beginning (with second derivatives at their middle, since the first steps gain
+    most with any model), and what second derivatives had gained when the matrix took over. It is one vector, since
+    each array of a state is a program of its own to the compiler.
+    """
+    learned, count, hindered, begun, asked = spell
+    hindered, count = hindered + (~judged.accept | (judged.length >= 0.9 * radius)), count + 1
+    over, gain = count >= _SPELL, begun - value
+    change = over & jnp.where(learned > 0, ~(gain >= asked), hindered >= _HINDERED * count) & ~judged.fresh
     begin = over | judged.fresh
-    # The first steps of all gain most, with any model.
-    early = begin | (~spell.learned & (2 * count <= spell.length))
-    new = Spell(
-        jnp.where(judged.fresh, False, spell.learned ^ change),
-        jnp.where(begin, 0, count),
+    early = begin | ((learned == 0) & (2 * count <= _SPELL))
+    # Where the matrix was worse, second derivatives have four times as long.
+    restart = jnp.where(change & (learned > 0), -3.0 * _SPELL, 0)
+    new = [
+        jnp.where(judged.fresh, 0, jnp.where(change, 1 - learned, learned)),
+        jnp.where(begin, restart, count),
         jnp.where(begin, 0, hindered),
-        jnp.where(early, value, spell.value),
-        # What it has to gain is asked of the secant matrix once.
-        jnp.where(over, jnp.where(change, gain, -jnp.inf), spell.gain),
-        jnp.where(change & spell.learned, 4 * spell.length, spell.length),
-    )
-    return trees.keep_types(new, spell), change & ~judged.fresh
+        jnp.where(early, value, begun),
+        # What it has to gain is asked of the matrix once.
+        jnp.where(over, jnp.where(change, gain, -jnp.inf), asked),
+    ]
+    return jnp.stack(new).astype(spell.dtype), change
+
+
+def _relearned(matrix, pair, useful, slope, change, second):
+    """The secant matrix that stands by for second derivatives, from a multiple of one where it takes over."""
+    s, y = pair
+    curved = jnp.dot(s, y)
+    scale = jnp.where(change, slope, jnp.dot(y, y) / curved)
+    anew = change | (second & (curved > 0))
+    start = jnp.where(anew & jnp.isfinite(scale), scale * jnp.eye(s.size, dtype=s.dtype), matrix)
+    return jnp.where(useful & ~change, bfgs.update(start, s, y), start)
 
 
 def _modelled(subproblem, dense, product, state, anew):
@@ -185,16 +182,6 @@ def _modelled(subproblem, dense, product, state, anew):
         return subproblem.factor(lambda: matrix / scale[:, None] / scale[None, :], product), scale
 
     return make() if anew is None else control_flow.cond(anew, make, lambda: (state.factors, state.scales))
-
-
-def _unscaled(move: Move, scale, origin, grad) -> Move:
-    """The step in the variables themselves, and its curvature such that rounding counts as it does in scaled ones."""
-    there = jnp.any(scale != 1)
-    size = norm(origin)
-    by = norm(scale * origin) / jnp.where(size > 0, size, 1) * (norm(grad) / norm(grad / scale))
-    return move._replace(
-        step=move.step / scale, scale=jnp.where(there & jnp.isfinite(by), by * move.scale, move.scale)
-    )
 
 
 def _times(matrix: Any) -> Callable[[Any], Any]:
@@ -228,12 +215,12 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         product, dense = operator.product, operator.dense
         if not isinstance(matrix, tuple):
             spell, change = _looked_at(spell, judged, base.answer.value, state.radius)
-            taught = jnp.where(change, 0, jnp.where(spell.gain > -jnp.inf, jnp.maximum(spell.count, 1), 2))
-            matrix = learned(bfgs, matrix, pair, useful, slope, taught)
-            anew |= spell.learned | change
+            second = (spell[1] == 1) & (spell[4] > -jnp.inf)
+            matrix = _relearned(matrix, pair, useful, slope, change, second)
+            anew |= (spell[0] > 0) | change
 
             def dense():
-                return control_flow.cond(spell.learned, lambda: matrix, operator.dense)
+                return jnp.where(spell[0] > 0, matrix, operator.dense())
 
     factors, scale = _modelled(subproblem, dense, product, state, anew)
     downhill = base.grad / scale
@@ -242,15 +229,13 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     )
     kept = trials.revived(state.radius, judged.fresh, scale * origin)
     size = jnp.where(judged.fresh | walked, kept, trials.next_radius(state.radius, judged))
-    turn = norm(scale * s) / judged.length  # the radius in the new scales
-    size = jnp.where(jnp.any(scale != state.scales) & jnp.isfinite(turn), turn * size, size)
     first |= change
     size = trials.capped(jnp.where(first, start, size))
     move = subproblem.solve(factors, product, downhill, size)
     # A first step that ends inside sets the scale.
     length = norm(move.step)
     size = jnp.where(first & (length > 0), jnp.minimum(size, length), size) if radius is None else size
-    move = _unscaled(move, scale, origin, base.grad)
+    move = move._replace(step=move.step / scale)
     move, pattern = _walk_on(pattern, move, origin, base.answer.value, length >= 0.9 * size)
     base, moves = trials.propose(base, move, x, back)
     state = TrustRegionState(base.answer, trials.split(base), size, scale, factors, matrix, pattern, spell)
