@@ -66,13 +66,12 @@ STEEP = {
 }
 
 
-@pytest.mark.parametrize("method", STEEP.values(), ids=STEEP)
-def test_squares_of_gradients_may_overflow(method):
+@pytest.mark.parametrize("name", STEEP)
+def test_squares_of_gradients_may_overflow(name):
     start = {"a": jnp.array([3.0, 2.5]), "b": jnp.float32(2.0)}
-    run = gdjax.minimize(steep, start, method, max_steps=500)
-    if method in (STEEP["dfp"], STEEP["line_search"]):  # slow on exponentials of any size
-        assert float(run.value) < 100
-        return
+    if name in ("dfp", "line_search"):  # they take thousands of steps to the end of a valley, of any size
+        start = {"a": jnp.array([3.0, 3.0]), "b": jnp.float32(3.0)}
+    run = gdjax.minimize(steep, start, STEEP[name], max_steps=500)
     assert status(run) in ("CONVERGED", "NOISE_FLOOR")
     for leaf in jax.tree.leaves(run.params):
         np.testing.assert_allclose(leaf, -np.log(20) / 20, atol=1e-3)
