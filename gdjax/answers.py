@@ -256,7 +256,8 @@ def conditions(value_fn: ValueFn, params: Params, state: Any) -> Conditions | No
     optimality = trees.field(home, "optimality", Optimality)
     if optimality is None or optimality.conditions is None:
         return None
-    return Conditions(*optimality.conditions(optimality.settings, value_fn, params, home), value)
+    unknowns, conditions = optimality.conditions(optimality.settings, value_fn, params, home)
+    return Conditions(unknowns, conditions, value)
 
 
 def _joint(value_fn: ValueFn, params: Params, known: list[_Part]) -> tuple[tuple[Any, ...], Callable]:

@@ -268,7 +268,7 @@ def integer(owner: str, low: int = 0, **values: Any) -> None:
             value.dtype.kind in "iu" if array else hasattr(value, "__index__") and not isinstance(value, bool)
         )
         whole = type(value) is int or (index and np.ndim(value) == 0)
-        if not whole or value < low:
+        if not whole or int(value) < low:
             raise ValueError(f"{owner}: {name} must be an integer of at least {low}, got {value!r}")
 
 

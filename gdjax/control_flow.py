@@ -55,7 +55,7 @@ def _cast(tree: Any, axes: list[frozenset[str]]) -> Any:
             return leaf
         if hasattr(jax.lax, "pcast"):
             return jax.lax.pcast(leaf, missing, to="varying")
-        return jax.lax.pvary(leaf, missing)
+        return getattr(jax.lax, "pvary")(leaf, missing)  # noqa: B009 (gone in later versions)
 
     leaves, structure = jax.tree.flatten(tree)
     return jax.tree.unflatten(structure, [one(leaf, each) for leaf, each in zip(leaves, axes, strict=True)])
@@ -125,14 +125,16 @@ def scan(
     unroll: int = 1,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan`."""
-    body = step
+    body: Callable[[Any, Any], tuple[Any, Any]] = step
     if _inside_shard_map():
         first = jax.tree.map(lambda leaf: leaf[0], xs)
         init = _carry(lambda state: step(state, first)[0], None, init)
         axes = _axes(init)
 
-        def body(state, x):
+        def varying(state, x):
             state, y = step(state, x)
             return _cast(state, axes), y
+
+        body = varying
 
     return jax.lax.scan(body, init, xs, length=length, reverse=reverse, unroll=unroll)

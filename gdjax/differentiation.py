@@ -41,7 +41,7 @@ _known.defjvp(_known_jvp, symbolic_zeros=True)
 
 
 def _filled(tangent: Any, primal: Any) -> Any:
-    return jnp.zeros(tangent.shape, tangent.dtype) if isinstance(tangent, SymbolicZero) else tangent
+    return jnp.zeros(tangent.shape, tangent.aval.dtype) if isinstance(tangent, SymbolicZero) else tangent
 
 
 def _with_jacobian(jacobian: Callable, function: Callable[[Params], Any]) -> Callable[[Params], Any]:

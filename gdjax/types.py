@@ -115,8 +115,9 @@ def explain(status: Any) -> str:
     if not isinstance(status, int) and not hasattr(status, "__index__"):
         kind = f"{type(status).__name__} {status!r}" if isinstance(status, str) else type(status).__name__
         raise TypeError(f"explain takes a status, such as result.status, got {kind}")
-    if getattr(status, "shape", ()) != ():
-        raise ValueError(f"explain takes one status, got an array of shape {status.shape}")
+    shape = getattr(status, "shape", ())
+    if shape != ():
+        raise ValueError(f"explain takes one status, got an array of shape {shape}")
     try:
         return _WORDS[Status(int(status))]
     except ValueError:

@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 from gdjax import checks, projections, trees
 from gdjax.implicit import fixed_point
 from gdjax.linalg.vectors import landing
+from gdjax.projections import numbers
 from gdjax.trees import flat
 from gdjax.types import Answer, Optimality, Params, Scalar, Status, Transformation
 from gdjax.verdicts import ended
@@ -323,7 +324,7 @@ def frank_wolfe(
     rule = short_step() if step is None else step
     if not isinstance(rule, ShortStep):
         checks.rate("frank_wolfe", step=rule)
-    projections.numbers.oracle("frank_wolfe", oracle, away)
-    projections.numbers.projection("frank_wolfe", True, projection=projection)
+    numbers.oracle("frank_wolfe", oracle, away)
+    numbers.projection("frank_wolfe", True, projection=projection)
     projection = _onto(oracle) if projection is None else projection
     return trees.with_settings(_init, _update, _Settings(oracle, rule, away, projection))

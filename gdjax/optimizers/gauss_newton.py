@@ -122,11 +122,11 @@ def _without_bound(found: Spectrum, known: jax.Array, rounding: float) -> jax.Ar
     """The kernel's projector where its entries are not rounding, else zero: what grows without bound."""
     least = jnp.min(jnp.where(known, found.values, jnp.inf))
     # What is left of a zero after rounding: Golub and Van Loan, Matrix Computations, theorem 8.6.5.
-    rounding = jnp.minimum(rounding / least, 0.1)
+    level = jnp.minimum(rounding / least, 0.1)
     kernel = jnp.where(known[None, :], 0, found.vectors)
     lengths = jnp.sqrt(jnp.sum(jnp.square(kernel), 1))
     projector = kernel @ kernel.T
-    zero = jnp.abs(projector) <= rounding * jnp.maximum(lengths[:, None], lengths[None, :])
+    zero = jnp.abs(projector) <= level * jnp.maximum(lengths[:, None], lengths[None, :])
     return jnp.where(zero, 0, projector)
 
 

@@ -81,7 +81,7 @@ def dimensions(array: xr.DataArray, names: str | Iterable[str], owner: str) -> l
     return [dimension(array, name, owner) for name in names]
 
 
-def is_numeric(array: xr.DataArray, name: Hashable) -> bool:
+def is_numeric(array: xr.DataArray | xr.Dataset, name: Hashable) -> bool:
     """Whether the coordinate of a dimension is made of numbers."""
     return bool(np.issubdtype(array[name].dtype, np.number))
 

@@ -91,7 +91,7 @@ def intersection(
     if callable(projections) or not len(projections):
         raise ValueError("intersection: give at least one projection, in a sequence")
     for i, each in enumerate(projections):
-        projection("intersection", **{f"projections[{i}]": each})
+        projection("intersection", False, **{f"projections[{i}]": each})
     checks.concrete("intersection", low=1, rounds=rounds)
     checks.optional("intersection", low=0, tolerance=tolerance)
     floating("intersection", params)

@@ -71,7 +71,7 @@ def _lines(about: Subject, name: str, places: dict[str, xr.DataArray]) -> dict[s
     array = array.transpose("setting", *about.over, "step").load().astype(float)
     numbers = numbers.transpose("setting", *about.over)
     worst = -np.inf if about.maximize and name == about.by else np.inf
-    values = carried_forward(array, np.isinf(numbers), worst).values
+    values = carried_forward(array, numbers.isin([np.inf, -np.inf]), worst).values
     values = values.reshape(len(values), -1, values.shape[-1])
     values = np.where(np.isnan(values), worst, values)
     values = np.where(np.isnan(numbers.values.reshape(len(values), -1, 1)), np.nan, values)

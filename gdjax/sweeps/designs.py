@@ -119,16 +119,17 @@ def as_place(owner: str, name: str, value: Any) -> Range | Choices:
       TypeError: if it is something else, such as a pair, which might mean a range or two choices.
       ValueError: a range that is infinite or has no numbers, choices that are none or twice the same.
     """
+    given: Any = value  # whose attributes tell what it is
     if isinstance(value, Static | list | range):
         found: Range | Choices = _choices(value)
     elif isinstance(value, np.ndarray | jax.Array) and np.ndim(value) == 1:
         found = _choices(np.asarray(value))
-    elif not isinstance(value, Range) and hasattr(value, "choices"):
-        found = _choices(list(value.choices))
-    elif hasattr(value, "low") and hasattr(value, "high"):
-        whole = getattr(value, "whole", isinstance(value.low, int) and type(value).__name__.startswith("Int"))
-        step = float(getattr(value, "step", None) or 0)
-        found = Range(value.low, value.high, bool(value.log), whole, 0.0 if whole and step == 1 else step)
+    elif not isinstance(value, Range) and hasattr(given, "choices"):
+        found = _choices(list(given.choices))
+    elif hasattr(given, "low") and hasattr(given, "high"):
+        whole = getattr(given, "whole", isinstance(given.low, int) and type(given).__name__.startswith("Int"))
+        step = float(getattr(given, "step", None) or 0)
+        found = Range(given.low, given.high, bool(given.log), whole, 0.0 if whole and step == 1 else step)
     else:
         pair = " (of a pair it is not known whether it is a range or two choices)" if _is_pair(value) else ""
         raise TypeError(

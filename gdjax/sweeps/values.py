@@ -184,8 +184,9 @@ def _opened(name: str, values: Any) -> Any:
     """Tables and mappings as dictionaries, iterators as lists."""
     if isinstance(values, Set) and not isinstance(values, KeysView):
         raise TypeError(f"sweep: axis {name!r} is a set, which has no order; write sorted(...)")
-    if hasattr(values, "columns") and hasattr(values, "to_numpy"):  # a table of pandas or the like
-        return {str(column): values[column] for column in values.columns}
+    table: Any = values
+    if hasattr(table, "columns") and hasattr(table, "to_numpy"):  # of pandas or the like
+        return {str(column): table[column] for column in table.columns}
     if isinstance(values, Mapping) and all_leaves([values]):
         return dict(values)
     if isinstance(values, Iterator):
