@@ -62,7 +62,7 @@ def _update(slope: Any, move: Any, seen: _Seen, step: Step) -> tuple[Scalar, _Se
     # The same answer again means that a trial was rejected: shorter trials from there say nothing new.
     again = (value == seen.value) & (residual == seen.residual)
     longest = jnp.where(again, jnp.maximum(seen.move, pending), pending)
-    scale = jnp.minimum(jnp.maximum(1, jnp.abs(value)), largest)
+    scale = jnp.minimum(1, largest)
     short = _root_of_rounding(step) if move is None else move
     arrived = (promise <= slope * scale) & (longest <= short * size)
     flat = (promise <= slope * slope * scale) & (longest <= _DEGENERATE * size)
@@ -76,10 +76,9 @@ def stationary(slope: Any = 1e-6, *, move: Any = None) -> StopCriterion:
     .. math:: r_k X_k \le \tau\, s_k, \qquad \lVert p_k \rVert_\infty \le \sigma X_k
 
     with the residual :math:`r_k`, the largest entry :math:`X_k` that the params have had, and the longest move
-    :math:`p_k` that the method has proposed from the answer. The scale of values :math:`s_k` is the larger of one and
-    :math:`|f_k|`, but no more than the largest value seen (or change of it that a gradient promised,
-    :math:`r_j X_j`). So units of the params cancel, objectives that are small throughout are judged on their own
-    scale, and one that was large far away on the scale that it has now: below one the test is absolute.
+    :math:`p_k` that the method has proposed from the answer. The scale of values :math:`s_k` is one, or the largest
+    value seen (or change of it that a gradient promised, :math:`r_j X_j`) where that is smaller. So units of the params
+    cancel, objectives that are small throughout are judged on their own scale, and large ones absolutely.
 
     The second condition keeps methods with a model from stopping too early: while a Newton step, or what a method
     takes for it, is not short, the params are not known, however small the gradient. By default :math:`\sigma` is the
