@@ -5,7 +5,7 @@ What a function bears by itself `gdjax.differentiability` tells.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
