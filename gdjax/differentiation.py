@@ -41,7 +41,9 @@ _known.defjvp(_known_jvp, symbolic_zeros=True)
 
 
 def _filled(tangent: Any, primal: Any) -> Any:
-    return jnp.zeros(tangent.shape, tangent.aval.dtype) if isinstance(tangent, SymbolicZero) else tangent
+    if not isinstance(tangent, SymbolicZero):
+        return tangent
+    return jnp.zeros(tangent.shape, cast(Any, tangent).dtype)
 
 
 def _with_jacobian(jacobian: Callable, function: Callable[[Params], Any]) -> Callable[[Params], Any]:
