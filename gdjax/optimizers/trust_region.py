@@ -44,6 +44,8 @@ _SPELL = 40
 """Trials after which a model is looked at: most problems are solved in fewer."""
 _HINDERED = 0.75
 """The share of trials rejected or ended by the radius that makes second derivatives a bad guide."""
+_WORTH = 1e-3
+"""The gain, in units of the value, with which a slope is still gone down: oscillations leave 0.1, kinks 1e-5."""
 
 
 class Pattern(NamedTuple):
@@ -144,7 +146,9 @@ def _looked_at(spell: jax.Array, judged, value, radius) -> tuple[jax.Array, Scal
     learned, count, hindered, begun, asked = spell
     hindered, count = hindered + (~judged.accept | (judged.length >= 0.9 * radius)), count + 1
     over, gain = count >= _SPELL, begun - value
-    change = over & jnp.where(learned > 0, ~(gain >= asked), hindered >= _HINDERED * count) & ~judged.fresh
+    # Where next to nothing is gained, as at a kink, no other model is asked: the radius may collapse, and say so.
+    misled = (hindered >= _HINDERED * count) & (gain >= _WORTH * jnp.abs(value))
+    change = over & jnp.where(learned > 0, ~(gain >= asked), misled) & ~judged.fresh
     begin = over | judged.fresh
     early = begin | ((learned == 0) & (2 * count <= _SPELL))
     # Where the matrix was worse, second derivatives have four times as long.
