@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gdjax
@@ -163,3 +164,17 @@ def test_explain_has_words_for_each_status():
         gdjax.explain(77)
     with pytest.raises(ValueError, match="array of shape"):
         gdjax.explain(jnp.zeros(3, jnp.int8))
+
+
+@pytest.mark.parametrize("make", [optax.sgd, optax.adam, gdjax.momentum])
+def test_a_start_at_zero_with_a_rate_of_zero_has_not_arrived(make):
+    """A warmup moves nothing in its first step, and params that are all zero have no size."""
+    rates = gdjax.schedules.warmup(gdjax.schedules.cosine(0.1, 400), 20)
+    run = gdjax.minimize(lambda x: jnp.sum((x - 1.0) ** 2), jnp.zeros(3), make(rates), max_steps=400)
+    assert run.steps > 20
+    assert run.value < 1e-4
+
+
+def test_a_start_at_an_answer_of_zeros_has_arrived():
+    run = gdjax.minimize(lambda x: jnp.sum(x**2) + 1.0, jnp.zeros(3), optax.sgd(0.1))
+    assert (int(run.status), int(run.steps)) == (Status.CONVERGED, 0)

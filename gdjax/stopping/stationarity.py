@@ -66,7 +66,9 @@ def _update(slope: Any, move: Any, seen: _Seen, step: Step) -> tuple[Scalar, _Se
     short = _root_of_rounding(step) if move is None else move
     arrived = (promise <= slope * scale) & (longest <= short * size)
     flat = (promise <= slope * slope * scale) & (longest <= _DEGENERATE * size)
-    status = jnp.where(arrived | flat, jnp.int8(Status.CONVERGED), jnp.int8(Status.RUNNING))
+    # Params that have been zero throughout have no size, over which any slope promises nothing: it counts as it is.
+    sized = (size > 0) | (residual <= slope * scale)
+    status = jnp.where((arrived | flat) & sized, jnp.int8(Status.CONVERGED), jnp.int8(Status.RUNNING))
     return status, _Seen(largest, size, longest, value, residual)
 
 
