@@ -134,7 +134,7 @@ METHODS = [
     (lambda: gdjax.lbfgs(0.1), ValueError, "lbfgs: memory must be an integer of at least 1, got 0.1"),
     (lambda: jax.eval_shape(lambda m: gdjax.lbfgs(m).init(X), 3), TypeError, "lbfgs: memory must be a Python integer, got a tracer: it sets shapes"),
     (lambda: gdjax.nonlinear_cg("polak_ribiere"), TypeError, "nonlinear_cg: formula must be a function of (g, previous, d, y), got str 'polak_ribiere'"),
-    (lambda: gdjax.nonlinear_cg(restart=0), ValueError, "nonlinear_cg: restart must be above 0, got 0"),
+    (lambda: gdjax.nonlinear_cg(restart=-1), ValueError, "nonlinear_cg: restart must be at least 0, got -1"),
     (lambda: gdjax.barzilai_borwein(length=1.0), TypeError, "barzilai_borwein: length must be a function of (ss, sy, yy), got float 1.0"),
     (lambda: gdjax.line_search(0.1), TypeError, "optimizer must be a gradient transformation with init and update, got float 0.1; a learning rate"),
     (lambda: gdjax.line_search(optax.sgd(1.0), first_step=1.0), TypeError, "line_search: first_step must be a function of (along, before, slope, gain), got float 1.0; such as"),

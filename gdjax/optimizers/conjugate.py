@@ -118,7 +118,7 @@ def nonlinear_cg(
       formula: :math:`\beta`: `fletcher_reeves`, `polak_ribiere`, `hestenes_stiefel`, `dai_yuan`, `hager_zhang`, or
         any function of the same four vectors.
       search: how far to go; `strong_wolfe` with ``c2=0.1`` by default, since conjugacy lives on good steps.
-      restart: :math:`\nu` of Powell's restarts, positive; 0.1 in Nocedal and Wright, infinite for none.
+      restart: :math:`\nu` of Powell's restarts, at least 0; 0.1 in Nocedal and Wright, infinite for none.
 
     Reference:
       Nocedal and Wright, Numerical Optimization, 2nd ed., section 5.2; restarts equation 5.52.
@@ -131,6 +131,6 @@ def nonlinear_cg(
       'CONVERGED'
     """
     checks.function("nonlinear_cg", "g, previous, d, y", "such as hager_zhang of its module", formula=formula)
-    checks.concrete("nonlinear_cg", above=0, infinite=True, restart=restart)
+    checks.concrete("nonlinear_cg", low=0, infinite=True, restart=restart)
     direction = Direction(Partial(_init), Partial(_update, Partial(formula), restart), Partial(carried_gain))
     return descend(direction, chosen("nonlinear_cg", search, lambda: strong_wolfe(c2=0.1)))
