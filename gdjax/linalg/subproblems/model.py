@@ -75,11 +75,14 @@ def scales(diagonal: jax.Array, before: jax.Array) -> jax.Array:
       Moré, The Levenberg-Marquardt algorithm: implementation and theory, LNM 630 (1978), section 6.
     """
     size = jnp.where(jnp.isfinite(diagonal), jnp.abs(diagonal), 0)
-    largest = jnp.max(size)
-    least = jnp.min(jnp.where(size > 0, size, largest))
-    found = power_of_two(jnp.sqrt(jnp.where(size > 0, size, least)))
+    largest, eps = jnp.max(size), float(jnp.finfo(size.dtype).eps)
+    # Curvature below eps^2.5 of the largest has vanished, as on the flank of an exponential, and tells of no unit;
+    # columns up to eps^1.25 apart, 5e8 in float32, are told.
+    known = size > eps**2.5 * largest
+    least = jnp.min(jnp.where(known, size, largest))
+    found = power_of_two(jnp.sqrt(jnp.where(known, size, least)))
     there = jnp.any(before != 1)
-    uneven = least < jnp.finfo(size.dtype).eps * largest
+    uneven = least < eps * largest
     return jnp.where(there, jnp.maximum(before, found), jnp.where(uneven, found, 1)).astype(size.dtype)
 
 
