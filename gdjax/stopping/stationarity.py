@@ -22,6 +22,11 @@ _DEGENERATE = 1e-3
 fixed share of the distance, and no method makes them short."""
 
 
+_UNSEEN = 4
+"""Units of rounding of the value that a change of it must have to be seen. A slope that promises less will do, up to as
+many times the tolerance: in float32 gradients of values beyond two do not always get smaller."""
+
+
 class _Seen(NamedTuple):
     """What the criterion remembers.
 
@@ -46,10 +51,10 @@ def _init(params: Params) -> _Seen:
     return _Seen(zero, zero, zero, unknown, unknown)
 
 
-def _root_of_rounding(step: Step) -> float:
-    """The root of the coarsest unit of rounding among params and value."""
+def _rounding(step: Step) -> float:
+    """The coarsest unit of rounding among params and value."""
     dtypes = [jnp.asarray(leaf).dtype for leaf in (*jax.tree.leaves(step.params), step.value)]
-    return max(float(jnp.finfo(dtype).eps) for dtype in dtypes) ** 0.5
+    return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
 
 
 def _update(slope: Any, move: Any, seen: _Seen, step: Step) -> tuple[Scalar, _Seen]:
@@ -63,8 +68,9 @@ def _update(slope: Any, move: Any, seen: _Seen, step: Step) -> tuple[Scalar, _Se
     again = (value == seen.value) & (residual == seen.residual)
     longest = jnp.where(again, jnp.maximum(seen.move, pending), pending)
     scale = jnp.minimum(1, largest)
-    short = _root_of_rounding(step) if move is None else move
-    arrived = (promise <= slope * scale) & (longest <= short * size)
+    short = _rounding(step) ** 0.5 if move is None else move
+    unseen = jnp.clip(_UNSEEN * _rounding(step) * jnp.abs(value), slope * scale, _UNSEEN * slope * scale)
+    arrived = (promise <= unseen) & (longest <= short * size)
     flat = (promise <= slope * slope * scale) & (longest <= _DEGENERATE * size)
     # Params that have been zero throughout have no size, over which any slope promises nothing: it counts as it is.
     sized = (size > 0) | (residual <= slope * scale)
@@ -85,7 +91,8 @@ def stationary(slope: Any = 1e-6, *, move: Any = None) -> StopCriterion:
     The second condition keeps methods with a model from stopping too early: while a Newton step, or what a method
     takes for it, is not short, the params are not known, however small the gradient. By default :math:`\sigma` is the
     root of the unit of rounding, 3.5e-4 in float32 and 1.5e-8 in float64. Where the slope is below :math:`\tau^2 s_k`,
-    a move of :math:`10^{-3} X_k` will do.
+    a move of :math:`10^{-3} X_k` will do. Where :math:`r_k X_k` is below four units of rounding of the value, four times
+    the tolerance will do (in float32, for values beyond two).
 
     Args:
       slope: :math:`\tau`, positive.
