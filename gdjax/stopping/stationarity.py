@@ -91,8 +91,8 @@ def stationary(slope: Any = 1e-6, *, move: Any = None) -> StopCriterion:
     The second condition keeps methods with a model from stopping too early: while a Newton step, or what a method
     takes for it, is not short, the params are not known, however small the gradient. By default :math:`\sigma` is the
     root of the unit of rounding, 3.5e-4 in float32 and 1.5e-8 in float64. Where the slope is below :math:`\tau^2 s_k`,
-    a move of :math:`10^{-3} X_k` will do. Where :math:`r_k X_k` is below four units of rounding of the value, four times
-    the tolerance will do (in float32, for values beyond two).
+    a move of :math:`10^{-3} X_k` will do. Where :math:`r_k X_k` is below four units of rounding of the value, four
+    times the tolerance will do (in float32, for values beyond two).
 
     Args:
       slope: :math:`\tau`, positive.
