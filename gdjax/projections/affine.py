@@ -39,25 +39,24 @@ def _plane(owner, params, normal, offset, solvable):
 def hyperplane(params: Params, normal: Any, offset: Any) -> Params:
     r"""Projects onto :math:`\{x : a^T x = b\}`.
 
-        .. math:: P(x) = x - \frac{a^T x - b}{a^T a} a
+    .. math:: P(x) = x - \frac{a^T x - b}{a^T a} a
 
-        Taken twice, so that the equation holds to rounding of the result even where ``params`` was far off.
+    Taken twice, so that the equation holds to rounding of the result even where ``params`` was far off.
 
-        Args:
-          params: a pytree of floating arrays.
-          normal: :math:`a`, a tree that is a prefix of ``params`` (1.0 sums all entries); where it is zero and
-            :math:`b = 0` nothing moves.
-          offset: :math:`b`, a number.
+    Args:
+      params: a pytree of floating arrays.
+      normal: :math:`a`, a tree that is a prefix of ``params`` (1.0 sums all entries); where it is zero and
+        :math:`b = 0` nothing moves.
+      offset: :math:`b`, a number.
 
-        Raises:
-          ValueError: if all of :math:`a` is zero and :math:`b` is not; NaN where they are traced.
+    Raises:
+      ValueError: if all of :math:`a` is zero and :math:`b` is not; NaN where they are traced.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from gdjax import projections
-          >>> [round(x, 6) for x in projections.hyperplane(jnp.array([1.0, 2.0]), 1.0, 1.0).tolist()]
-          [0.0, 1.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gdjax import projections
+      >>> [round(x, 6) for x in projections.hyperplane(jnp.array([1.0, 2.0]), 1.0, 1.0).tolist()]
+      [0.0, 1.0]
     """
     x, back, direction, level = _plane("hyperplane", params, normal, offset, lambda b: b == 0)
     for _ in range(2):
@@ -68,22 +67,21 @@ def hyperplane(params: Params, normal: Any, offset: Any) -> Params:
 def halfspace(params: Params, normal: Any, offset: Any) -> Params:
     r"""Projects onto :math:`\{x : a^T x \le b\}`.
 
-        .. math:: P(x) = x - \frac{\max(a^T x - b, 0)}{a^T a} a
+    .. math:: P(x) = x - \frac{\max(a^T x - b, 0)}{a^T a} a
 
-        Args:
-          params: a pytree of floating arrays.
-          normal: :math:`a`, a tree that is a prefix of ``params``; where it is zero and :math:`b \ge 0` nothing moves.
-          offset: :math:`b`, a number.
+    Args:
+      params: a pytree of floating arrays.
+      normal: :math:`a`, a tree that is a prefix of ``params``; where it is zero and :math:`b \ge 0` nothing moves.
+      offset: :math:`b`, a number.
 
-        Raises:
-          ValueError: if all of :math:`a` is zero and :math:`b < 0`; NaN where they are traced.
+    Raises:
+      ValueError: if all of :math:`a` is zero and :math:`b < 0`; NaN where they are traced.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from gdjax import projections
-          >>> projections.halfspace(jnp.array([1.0, 2.0]), 1.0, 5.0).tolist()
-          [1.0, 2.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gdjax import projections
+      >>> projections.halfspace(jnp.array([1.0, 2.0]), 1.0, 5.0).tolist()
+      [1.0, 2.0]
     """
     x, back, direction, level = _plane("halfspace", params, normal, offset, lambda b: b >= 0)
     inside = jnp.sum(direction * x) <= level
@@ -122,25 +120,24 @@ def _onto_affine(matrix, offset, inverse, params):
 def affine_set(matrix: Any, offset: Any) -> Partial:
     r"""The projection onto :math:`\{x : A x = b\}` as a function of the parameters alone, A factored once.
 
-        Args:
-          matrix: :math:`A`, shape ``(m, n)`` for n parameters in the order of ``jax.flatten_util.ravel_pytree``; of
-            any rank.
-          offset: :math:`b`, shape ``(m,)``; where :math:`A x = b` has no solution, its least-squares solutions are
-            meant.
+    Args:
+      matrix: :math:`A`, shape ``(m, n)`` for n parameters in the order of ``jax.flatten_util.ravel_pytree``; of
+        any rank.
+      offset: :math:`b`, shape ``(m,)``; where :math:`A x = b` has no solution, its least-squares solutions are
+        meant.
 
-        Returns:
-          ``params -> params``, differentiable in parameters, matrix and offset where the rows are independent.
+    Returns:
+      ``params -> params``, differentiable in parameters, matrix and offset where the rows are independent.
 
-        Reference:
-          Parikh and Boyd, Proximal algorithms, 2014, Section 6.2.1.
+    Reference:
+      Parikh and Boyd, Proximal algorithms, 2014, Section 6.2.1.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from gdjax import projections
-          >>> sums_to_one = projections.affine_set(jnp.ones((1, 2)), jnp.ones(1))
-          >>> [round(x, 6) for x in sums_to_one(jnp.array([1.0, 2.0])).tolist()]
-          [0.0, 1.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gdjax import projections
+      >>> sums_to_one = projections.affine_set(jnp.ones((1, 2)), jnp.ones(1))
+      >>> [round(x, 6) for x in sums_to_one(jnp.array([1.0, 2.0])).tolist()]
+      [0.0, 1.0]
     """
     finite("affine_set", matrix=matrix, offset=offset)
     matrix = jnp.asarray(matrix, jnp.result_type(matrix, jnp.float32))
@@ -153,18 +150,17 @@ def affine_set(matrix: Any, offset: Any) -> Partial:
 def affine(params: Params, matrix: Any, offset: Any) -> Params:
     r"""Projects onto :math:`\{x : A x = b\}`; to do so often, factor A once with `affine_set`.
 
-        Args:
-          params: a pytree of floating arrays.
-          matrix: :math:`A`, shape ``(m, n)``, of any rank.
-          offset: :math:`b`, shape ``(m,)``.
+    Args:
+      params: a pytree of floating arrays.
+      matrix: :math:`A`, shape ``(m, n)``, of any rank.
+      offset: :math:`b`, shape ``(m,)``.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from gdjax import projections
-          >>> found = projections.affine(jnp.array([1.0, 2.0]), jnp.ones((1, 2)), jnp.ones(1))
-          >>> [round(x, 6) for x in found.tolist()]
-          [0.0, 1.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gdjax import projections
+      >>> found = projections.affine(jnp.array([1.0, 2.0]), jnp.ones((1, 2)), jnp.ones(1))
+      >>> [round(x, 6) for x in found.tolist()]
+      [0.0, 1.0]
     """
     return affine_set(matrix, offset)(params)
 
@@ -229,30 +225,29 @@ def _meets(params, lower, upper, normal, offset):
 def box_and_hyperplane(params: Params, lower: Any, upper: Any, normal: Any, offset: Any) -> Params:
     r"""Projects onto :math:`\{x : l \le x \le u, \; a^T x = b\}`: long-only budgets, the dual of an SVM.
 
-        The point is :math:`\min(\max(x - \nu a, l), u)`; its one multiplier is found among the sorted kinks exactly, in
-        :math:`O(n \log n)`. The equation is solved a second time around the first solution, so that it holds to
-        rounding of the result.
+    The point is :math:`\min(\max(x - \nu a, l), u)`; its one multiplier is found among the sorted kinks exactly, in
+    :math:`O(n \log n)`. The equation is solved a second time around the first solution, so that it holds to
+    rounding of the result.
 
-        Args:
-          params: a pytree of floating arrays.
-          lower: :math:`l`, a number, an array, or a tree that is a prefix of ``params``; ``-jnp.inf`` for none.
-          upper: :math:`u \ge l`, likewise.
-          normal: :math:`a`, likewise; 1.0 for a sum.
-          offset: :math:`b`, a number.
+    Args:
+      params: a pytree of floating arrays.
+      lower: :math:`l`, a number, an array, or a tree that is a prefix of ``params``; ``-jnp.inf`` for none.
+      upper: :math:`u \ge l`, likewise.
+      normal: :math:`a`, likewise; 1.0 for a sum.
+      offset: :math:`b`, a number.
 
-        Raises:
-          ValueError: if the hyperplane misses the box by more than rounding; NaN where the numbers are traced.
+    Raises:
+      ValueError: if the hyperplane misses the box by more than rounding; NaN where the numbers are traced.
 
-        Reference:
-          Dai and Fletcher, New algorithms for singly linearly constrained quadratic programs, Mathematical
-          Programming 106, 2006, eq. 7.
+    Reference:
+      Dai and Fletcher, New algorithms for singly linearly constrained quadratic programs, Mathematical
+      Programming 106, 2006, eq. 7.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from gdjax import projections
-          >>> projections.box_and_hyperplane(jnp.array([3.0, 1.0, 0.5]), 0.0, 1.0, 1.0, 2.0).tolist()
-          [1.0, 0.75, 0.25]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from gdjax import projections
+      >>> projections.box_and_hyperplane(jnp.array([3.0, 1.0, 0.5]), 0.0, 1.0, 1.0, 2.0).tolist()
+      [1.0, 0.75, 0.25]
     """
     floating("box_and_hyperplane", params)
     ordered("box_and_hyperplane", lower, upper)
