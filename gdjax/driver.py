@@ -121,7 +121,7 @@ class Run:
         value = jax.eval_shape(lambda params: checks.scalar_value(full(params), "minimize"), params)
         # Inside shard_map JAX sums the gradients of replicated params over the axes that the value varies over;
         # a value of each device's own (its key, its data) means a run of each device's own.
-        params = control_flow.vary_with(params, self._evaluator.value_fn(jnp.int32(0)))
+        params = control_flow.vary_with(params, lambda p: self._evaluator.value_fn(jnp.int32(0))(p))
         optimizer = answers.held_back(trees.strong(self.optimizer.init(params)))
         params = answers.start(optimizer, params)
         unknown = jnp.asarray(jnp.inf, value.dtype)
