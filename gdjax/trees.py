@@ -184,7 +184,10 @@ def unit(vector: jax.Array) -> tuple[Scalar, Scalar]:
     Squares of the vector over its unit neither overflow nor vanish. A mean is a sum, which a processor takes several
     times as fast as a maximum; divided by the number of entries before, it does not overflow.
     """
-    share = 2.0 ** -max(vector.size - 1, 0).bit_length()
+    if isinstance(vector.size, int):
+        share = 2.0 ** -max(vector.size - 1, 0).bit_length()
+    else:  # symbolic, in jax.export
+        share = 1 / jnp.asarray(vector.size, vector.dtype)
     mean = jnp.sum(jnp.abs(vector) * share)
     return power_of_two(mean), jnp.isfinite(mean)
 

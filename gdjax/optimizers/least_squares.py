@@ -233,7 +233,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         slope = jnp.where(jnp.any(rows != 0), rows.T @ rest, jnp.nan)
         sizes = jnp.sqrt(jnp.sum(rows * rows, 0))
         # Below this the singular values do not count, and a step leaves the parameter where it is.
-        cut = 2 * rows.shape[1] ** 0.5 * max(rows.shape) * float(jnp.finfo(rows.dtype).eps)
+        cut = 2 * jnp.asarray(x.size, rows.dtype) ** 1.5 * float(jnp.finfo(rows.dtype).eps)
         vanished = sizes <= cut * state.sizes
         gone = norm(rest) * jnp.max(jnp.where(vanished, state.sizes, 0))
         return (
