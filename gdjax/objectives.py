@@ -88,7 +88,22 @@ class Mean:
 
 
 def check_residuals(residuals: Any) -> None:
-    """Raises where residuals are none, or not of real floating type: their squares have no derivative then."""
+    """Raises where residuals are none, or not of real floating type: their squares have no derivative then.
+
+    Args:
+      residuals: a pytree of arrays, or of their shapes and types.
+
+    Raises:
+      TypeError: there are no leaves, or leaves that are no arrays of real floating type.
+      ValueError: all arrays are empty.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> gdjax.objectives.check_residuals(jnp.arange(3))
+      Traceback (most recent call last):
+        ...
+      TypeError: least_squares: residuals must be real floating numbers, not int32
+    """
     leaves = jax.tree.leaves(residuals)
     if not leaves:
         raise TypeError(

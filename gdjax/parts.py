@@ -25,7 +25,17 @@ def _is_masked(node: Any) -> bool:
 
 
 def filled(part: Params, whole: Params) -> Params:
-    """``part`` with what it lacks taken from ``whole``."""
+    """``part`` with what it lacks taken from ``whole``.
+
+    Args:
+      part: a pytree where `optax.MaskedNode` stands for what is lacking.
+      whole: the pytree without gaps.
+
+    Example:
+      >>> import gdjax, optax
+      >>> gdjax.parts.filled({"a": optax.MaskedNode(), "b": 3.0}, {"a": 1.0, "b": 2.0})
+      {'a': 1.0, 'b': 3.0}
+    """
     return jax.tree.map(lambda p, w: w if _is_masked(p) else p, part, whole, is_leaf=_is_masked)
 
 

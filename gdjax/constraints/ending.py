@@ -55,7 +55,7 @@ def slackness(c: Point, weights: Point) -> Scalar:
 def residual_of(
     stationarity: Scalar, scales: Scales, raw: Point, c: Point, weights: Point, eps: float
 ) -> Scalar:
-    """That of the Karush-Kuhn-Tucker conditions, in the units of objective and params.
+    """That of the Karush-Kuhn-Tucker conditions, in the units of params and of the objective (scaled down if large).
 
     Args:
       stationarity: the inner method's residual.
@@ -74,7 +74,8 @@ def residual_of(
     )
     # A slope is a value over a length: so that values compare with slopes.
     worth = jnp.maximum(price * violation_of(c), slackness(c, weights)) / scales.length
-    return jnp.maximum(stationarity, jnp.maximum(worth, violation_of(beyond))) / scales.objective
+    # A large objective keeps the method's unit: in its own, rounding alone is more than any tolerance.
+    return jnp.maximum(stationarity, jnp.maximum(worth, violation_of(beyond))) / jnp.maximum(1, scales.objective)
 
 
 class Way(NamedTuple):
