@@ -24,6 +24,7 @@ def residuals(params):
 
 
 objective = gdjax.least_squares(residuals)
+value_and_grad = jax.jit(jax.value_and_grad(objective))
 
 
 def start(dtype=jnp.float32):
@@ -91,22 +92,31 @@ def test_types_and_structure_are_kept(name, dtype, x64):
         assert jax.tree.map(lambda u: (u.shape, u.dtype), updates) == types(params)
 
 
+def walk(optimizer, params, count):
+    """The same loop in Python; a state that changes shape or type is refused."""
+    state = optimizer.init(params)
+    for _ in range(count):
+        value, grad = value_and_grad(params)
+        updates, after = optimizer.update(grad, state, params, value=value, grad=grad, value_fn=objective)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        assert jax.tree.leaves(types(after)) == jax.tree.leaves(types(state))
+        params, state = optax.apply_updates(params, updates), after
+    return params
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_compiled_equals_eager_and_composes(name):
-    """jit = eager; alone, in a chain, and masked to all of its tree it takes the same steps."""
+    """scan = a loop by hand; alone, in a chain, and masked to all of its tree it takes the same steps.
+
+    The loops by hand share one compiled update, which is what a chain and a mask call.
+    """
     optimizer, params = CATALOGUE[name](), start()
-    chained = optax.chain(optax.clip_by_global_norm(1e6), optimizer)
-    masked = optax.masked(optimizer, jax.tree.map(lambda leaf: True, params))
-    alone, chain, mask = jax.jit(lambda p: [steps(o, p, 3)[0] for o in (optimizer, chained, masked)])(params)
-    close(chain, alone)
-    close(mask, alone)
-    state = optimizer.init(params)
-    for _ in range(3):
-        value, grad = jax.value_and_grad(objective)(params)
-        update = optax.with_extra_args_support(optimizer).update
-        updates, state = update(grad, state, params, value=value, grad=grad, value_fn=objective)
-        params = optax.apply_updates(params, updates)
-    close(params, alone)
+    update = jax.jit(optax.with_extra_args_support(optimizer).update, static_argnames="value_fn")
+    compiled = optax.GradientTransformationExtraArgs(optimizer.init, update)
+    alone = walk(compiled, params, 3)
+    close(walk(optax.chain(optax.clip_by_global_norm(1e6), compiled), params, 3), alone)
+    close(walk(optax.masked(compiled, jax.tree.map(lambda leaf: True, params)), params, 3), alone)
+    close(jax.jit(lambda p: steps(optimizer, p, 3)[0])(params), alone)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if numbers(CATALOGUE[name])])
@@ -156,8 +166,9 @@ def test_results_are_true(name):
     check_truth(run, first)
     assert run.value < first
     if "learning_rate" in entry.arguments:
+        at = jax.jit(lambda rate: gdjax.minimize(objective, params, entry(learning_rate=rate), max_steps=60))
         for rate in (3.0, 1e8, 1e38):
-            wild = gdjax.minimize(objective, params, entry(learning_rate=rate), max_steps=60)
+            wild = at(rate)
             check_truth(wild, first)
             assert wild.status != gdjax.Status.CONVERGED or wild.value < first
 
