@@ -39,6 +39,8 @@ __all__ = [
 
 ACCEPT = 1e-4
 _PATIENCE = 12
+_SMOOTH = 0.5
+"""The power of eps by which, at a kink, gradients have not fallen and the curvature has risen all the same."""
 
 
 class Base(NamedTuple):
@@ -52,6 +54,7 @@ class Base(NamedTuple):
       failures: trials rejected in a row.
       idle: updates since the residual last halved while gains drowned in rounding.
       least: the residual then.
+      seen: the largest residual at an accepted point, and the smallest curvature that set the scale of a move.
     """
 
     answer: Any
@@ -61,6 +64,7 @@ class Base(NamedTuple):
     failures: Scalar
     idle: Scalar
     least: Scalar
+    seen: jax.Array
 
 
 class Judgement(NamedTuple):
@@ -93,7 +97,7 @@ def start(params: Params) -> Base:
     value = unknown.astype(value_type(x.dtype))
     answer = Answer(params, value, unknown, jnp.int8(Status.RUNNING))
     move = Move(jnp.zeros_like(x), zero, zero, zero)
-    return Base(answer, jnp.zeros_like(x), move, none, none, none, unknown)
+    return Base(answer, jnp.zeros_like(x), move, none, none, none, unknown, jnp.stack([zero, unknown]))
 
 
 def _gain(base: Base, s, value, grad, predicted):
@@ -160,7 +164,15 @@ def move_to(
         failures=jnp.where(judged.accept, 0, base.failures + 1),
         idle=jnp.where(better | ~judged.drowned, 0, base.idle + 1),
         least=jnp.where(better, residual, jnp.minimum(base.least, answer.residual)),
+        seen=jnp.stack([jnp.maximum(base.seen[0], answer.residual), base.seen[1]]),
     )
+
+
+def _at_kink(base: Base, move: Move, eps: float) -> Scalar:
+    """Whether the curvature has grown beyond all measure and the slope is still there: no rounding, but a kink."""
+    steepest, flattest = base.seen
+    risen = (flattest > 0) & (move.scale * eps**_SMOOTH > flattest)
+    return risen & (base.answer.residual > eps**_SMOOTH * steepest)
 
 
 def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
@@ -175,7 +187,7 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
     idle = (small | unresolved) & ((base.failures >= 4) | (base.idle >= _PATIENCE))
     # A step that has collapsed meets next to no curvature: its gain is small for being short.
     whole = move.bend > -(eps**0.5) * move.slope
-    noise = (still | idle) & ((small & whole) | unresolved)
+    noise = (still | idle) & ((small & whole) | unresolved) & ~_at_kink(base, move, eps)
     status = jnp.where(still | idle | (base.failures >= limit), Status.STALLED, Status.RUNNING)
     status = jnp.where(noise, Status.NOISE_FLOOR, status)
     status = jnp.where(fell(value, origin.dtype), Status.UNBOUNDED, status)
@@ -193,7 +205,9 @@ def aim(
     trial = jnp.where(jnp.all(jnp.isfinite(trial)), trial, origin)
     landing, _ = flat(back(trial))
     answer = base.answer._replace(status=_verdict(base, move, landing))
-    return base._replace(answer=answer, move=move), trial
+    flattest = jnp.where(move.scale > 0, jnp.minimum(base.seen[1], move.scale), base.seen[1])
+    seen = jnp.stack([base.seen[0], flattest])
+    return base._replace(answer=answer, move=move, seen=seen), trial
 
 
 def propose(base: Base, move: Move, x: jax.Array, back: Callable[[jax.Array], Params]) -> tuple[Base, Params]:

@@ -254,6 +254,29 @@ def test_a_kink_is_no_noise_floor(wide):
             assert float(run.params[0]) == pytest.approx(0.3, abs=1e-3)
 
 
+def sharp_ridge(x, offset=0.0):
+    """Steep and without curvature across a line that is not along an axis, flat and curved along it."""
+    basis = jnp.asarray(symmetric([1.0, 2.0, 3.0, 4.0], 5)[1], x.dtype)
+    along, *across = basis.T @ (x - jnp.arange(1.0, 5.0, dtype=x.dtype))
+    return offset + along**2 + 100 * jnp.sqrt(sum(z**2 for z in across))
+
+
+def test_the_default_method_goes_along_a_sharp_ridge(x64):
+    """Second derivatives see no way along it; the radius collapses unless the secant matrix stands in."""
+    starts = jax.random.uniform(jax.random.key(0), (8, 4), minval=-5.0, maxval=5.0)
+    runs = jax.vmap(lambda x: gdjax.minimize(sharp_ridge, x))(starts)
+    assert np.sum(runs.value < 1e-8) >= 6  # seven of these; one in forty comes to lie on the kink itself
+    # The least value is zero, of which no rounding hides anything.
+    assert set(runs.status.tolist()) <= {Status.STALLED, Status.CONVERGED}
+
+
+@pytest.mark.parametrize("method", [gdjax.trust_region(curvature=secant.bfgs), gdjax.cubic_newton()])
+def test_a_collapse_on_a_sharp_ridge_is_no_noise_floor(x64, method):
+    """There any gradient is as uncertain as its curvature is large, and the value still falls along the ridge."""
+    run = gdjax.minimize(sharp_ridge, jnp.array([4.0, -2.0, -3.0, 1.0]), method, max_steps=400)
+    assert run.value < 1e-8 or run.status in (Status.STALLED, Status.MAX_STEPS)
+
+
 def test_vmap_is_a_loop_and_numbers_may_be_traced(x64):
     starts = jnp.array([[-1.2, 1.0], [0.0, 0.0], [2.0, -1.0]])
     radii = jnp.array([0.1, 1.0, 5.0])

@@ -75,7 +75,9 @@ def residual_of(
     # A slope is a value over a length: so that values compare with slopes.
     worth = jnp.maximum(price * violation_of(c), slackness(c, weights)) / scales.length
     # A large objective keeps the method's unit: in its own, rounding alone is more than any tolerance.
-    return jnp.maximum(stationarity, jnp.maximum(worth, violation_of(beyond))) / jnp.maximum(1, scales.objective)
+    return jnp.maximum(stationarity, jnp.maximum(worth, violation_of(beyond))) / jnp.maximum(
+        1, scales.objective
+    )
 
 
 class Way(NamedTuple):

@@ -14,7 +14,8 @@ one trial walks the way of these ten again, and further each time that this succ
 
 Second derivatives of an objective that oscillates speak of the next wave and not of the slope. Where most of forty
 trials in a row were rejected or ended at the radius, a secant matrix (`gdjax.linalg.secant.bfgs`), which sees what
-steps see, stands in for them, from a fresh start; it stays if it then gains as much in forty as they did in twenty.
+steps see, stands in for them; it stays if it then gains as much in eighty as they did in twenty, or would in the
+radius that they had left: beside a kink that collapses, and the matrix learns to go along.
 """
 
 from collections.abc import Callable
@@ -44,6 +45,10 @@ _SPELL = 40
 """Trials after which a model is looked at: most problems are solved in fewer."""
 _HINDERED = 0.75
 """The share of trials rejected or ended by the radius that makes second derivatives a bad guide."""
+_REGAIN = 10.0
+"""How much further than a step that the secant matrix has made the next may go: a line search begins anew at each."""
+_STEPS = 4.0
+"""How many steps like its last a model is thought to have left at least: as many as a radius that is halved by each."""
 _WORTH = 1e-3
 """The gain, in units of the value, with which a slope is still gone down: oscillations leave 0.1, kinks 1e-5."""
 
@@ -135,7 +140,7 @@ def _walk_on(pattern, move, origin, value, far):
     return trees.choose(go, again, move), trees.choose(go, started, pattern)
 
 
-def _looked_at(spell: jax.Array, judged, value, radius) -> tuple[jax.Array, Scalar]:
+def _looked_at(spell: jax.Array, judged, value, radius, slope) -> tuple[jax.Array, Scalar]:
     """The spell after a trial, and whether the model changes with it; new data start anew.
 
     A spell holds whether the secant matrix is in use, the trials since the model was looked at, how many of them were
@@ -152,16 +157,29 @@ def _looked_at(spell: jax.Array, judged, value, radius) -> tuple[jax.Array, Scal
     begin = over | judged.fresh
     early = begin | ((learned == 0) & (2 * count <= _SPELL))
     # Where the matrix was worse, second derivatives have four times as long.
-    restart = jnp.where(change & (learned > 0), -3.0 * _SPELL, 0)
+    restart = jnp.where(change, jnp.where(learned > 0, -3.0, -1.0) * _SPELL, 0)
     new = [
         jnp.where(judged.fresh, 0, jnp.where(change, 1 - learned, learned)),
         jnp.where(begin, restart, count),
         jnp.where(begin, 0, hindered),
         jnp.where(early, value, begun),
-        # What it has to gain is asked of the matrix once.
-        jnp.where(over, jnp.where(change, gain, -jnp.inf), asked),
+        # What it has to gain is asked of the matrix once. Where the radius collapses, as beside a kink, what second
+        # derivatives have gained they would not gain again.
+        jnp.where(over, jnp.where(change, jnp.minimum(gain, -_STEPS * slope), -jnp.inf), asked),
     ]
     return jnp.stack(new).astype(spell.dtype), change
+
+
+def _next_radius(radius: Scalar, judged, spell: Any) -> Scalar:
+    """The radius after a trial; while the secant matrix stands in, every step that is accepted opens it again.
+
+    A kink makes any model foretell badly, and a radius that has shrunk there would not grow again. The matrix learns
+    from rejected trials how steep it is across the kink, and goes along it where it is let.
+    """
+    after = trials.next_radius(radius, judged)
+    if isinstance(spell, tuple):
+        return after
+    return jnp.where((spell[0] > 0) & judged.accept, jnp.maximum(after, _REGAIN * judged.length), after)
 
 
 def _relearned(matrix, pair, useful, slope, change, second):
@@ -218,8 +236,8 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         operator = trials.operator_at("trust_region", curvature, value_fn, base.answer.params)
         product, dense = operator.product, operator.dense
         if not isinstance(matrix, tuple):
-            spell, change = _looked_at(spell, judged, base.answer.value, state.radius)
-            second = (spell[1] == 1) & (spell[4] > -jnp.inf)
+            spell, change = _looked_at(spell, judged, base.answer.value, state.radius, old.move.slope)
+            second = (spell[0] > 0) & (spell[1] == 1 - _SPELL)
             matrix = _relearned(matrix, pair, useful, slope, change, second)
             anew |= (spell[0] > 0) | change
 
@@ -232,8 +250,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         radius, scale * origin, downhill, lambda v: subproblem.form(factors, product, v)
     )
     kept = trials.revived(state.radius, judged.fresh, scale * origin)
-    size = jnp.where(judged.fresh | walked, kept, trials.next_radius(state.radius, judged))
-    first |= change
+    size = jnp.where(judged.fresh | walked, kept, _next_radius(state.radius, judged, spell))
     size = trials.capped(jnp.where(first, start, size))
     move = subproblem.solve(factors, product, downhill, size)
     # A first step that ends inside sets the scale.
