@@ -45,7 +45,7 @@ def float_params(params: Params, owner: str) -> Params:
     for path, leaf in leaves:
         name = f"params{keystr(path)}"
         try:
-            array = jnp.asarray(leaf)
+            array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
         except TypeError:
             raise TypeError(f"{owner}: {name} is a {type(leaf).__name__}, not an array") from None
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
@@ -58,7 +58,12 @@ def float_params(params: Params, owner: str) -> Params:
             )
         if array.size == 0:
             raise ValueError(f"{owner}: {name} is empty, shape {array.shape}")
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), params)
+
+    def definite(leaf):
+        own = isinstance(leaf, jax.Array) and not leaf.weak_type
+        return leaf if own else jnp.asarray(leaf, jnp.asarray(leaf).dtype)
+
+    return jax.tree.map(definite, params)
 
 
 def objective(given: Any, params: Any) -> None:

@@ -2,12 +2,13 @@
 
 import functools
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from gdjax import jaxprs
 
@@ -16,8 +17,18 @@ __all__ = ["jit"]
 PLENTY = 2**30
 """Bytes gone through beyond which a program's own speed counts for more than the compiler's."""
 
+SMALL = 2**20
+"""Bytes that a program keeps at hand, up to which it may be one kernel: those that a core's own cache holds."""
+
 _QUICK = {"xla_cpu_use_fusion_emitters": False}
 """XLA's older way to compile what it has fused: in about half the time, to programs that are somewhat slower."""
+
+_KERNEL = {"xla_cpu_small_call": "true", "inlineable": "false"}
+"""Attributes of a call with which XLA compiles what is called to one kernel, loops and branches included.
+
+Else each fusion is a kernel of its own, compiled by itself, and starting it takes longer than most small arrays do. XLA
+does so by itself with loops over next to nothing, from version 0.11 of jaxlib on with larger ones.
+"""
 
 
 @functools.cache
@@ -30,14 +41,46 @@ def _understood() -> bool:
     return True
 
 
-def _outermost(*leaves: Any) -> bool:
+def _traced(leaves: Iterable[Any]) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in leaves)
+
+
+def _outermost() -> bool:
     """Whether no transformation is under way: options are taken at the top only."""
-    here = jax.lax.neg(np.int32(0))
-    return not any(isinstance(leaf, Tracer) for leaf in (here, *leaves))
+    return not isinstance(jax.lax.neg(np.int32(0)), Tracer)
+
+
+class _Way(NamedTuple):
+    """How a program is compiled.
+
+    Attributes:
+      size: bytes that it keeps at hand.
+      structure: of what it returns.
+      kernel: the program as one kernel, if it may be that.
+    """
+
+    size: int
+    structure: Any
+    kernel: Callable[..., list[Any]] | None
+
+
+def _one_kernel(program: Any) -> Callable[..., list[Any]]:
+    """A program of arrays as one kernel."""
+
+    @jax.jit
+    def body(*leaves: Any) -> list[Any]:
+        with set_xla_metadata(**dict.fromkeys(_KERNEL)):  # of the call, not of the calls in it
+            return jaxprs.evaluate(program.jaxpr, program.consts, leaves)
+
+    def call(*leaves: Any) -> list[Any]:
+        with set_xla_metadata(**_KERNEL):
+            return body(*leaves)
+
+    return jax.jit(call, compiler_options=_QUICK)
 
 
 def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable[[Any], Any]:
-    """``jax.jit`` of a function of one pytree, which compiles what is small in half the time.
+    """``jax.jit`` of a function of one pytree, which compiles what is small in half the time or less.
 
     Only on a processor, and only at the top: inside another ``jit`` or a ``vmap`` it is ``jax.jit``.
 
@@ -46,20 +89,33 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
       times: of the same pytree, how often its program goes through what it holds.
     """
     plain, quick = jax.jit(function), jax.jit(function, compiler_options=_QUICK)
-    sizes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+    known: weakref.WeakKeyDictionary[Any, _Way] = weakref.WeakKeyDictionary()
+
+    def choose(traced: Any) -> _Way:
+        program, structure = traced.jaxpr, jax.tree.structure(traced.out_info)
+        size = jaxprs.attempt(jaxprs.working_set, program.jaxpr, otherwise=PLENTY)
+        small = size <= SMALL and jaxprs.attempt(jaxprs.elemental, program.jaxpr, otherwise=False)
+        return _Way(size, structure, _one_kernel(program) if small else None)
 
     def call(tree: Any) -> Any:
-        if jax.default_backend() != "cpu" or jax.config.values["jax_disable_jit"]:
+        if jax.default_backend() != "cpu" or jax.config.jax_disable_jit:
             return plain(tree)
         leaves = jax.tree.leaves(tree)
-        if not _outermost(*leaves) or not _understood():
+        if _traced(leaves) or not _outermost() or not _understood():
             return plain(tree)
-        program = plain.trace(tree).jaxpr
-        alone = len(program.jaxpr.invars) == len(leaves) and _outermost(*program.consts)
-        if not alone:  # the function closes over what a transformation looks through
+        traced = plain.trace(tree)
+        program = traced.jaxpr
+        # Else the function closes over what a transformation looks through.
+        if len(program.jaxpr.invars) != len(leaves) or _traced(program.consts):
             return plain(tree)
-        if program.jaxpr not in sizes:
-            sizes[program.jaxpr] = jaxprs.attempt(jaxprs.working_set, program.jaxpr, otherwise=PLENTY)
-        return (quick if sizes[program.jaxpr] * times(tree) < PLENTY else plain)(tree)
+        way = known.get(program.jaxpr)
+        if way is None:
+            way = known[program.jaxpr] = choose(traced)
+        if way.kernel is not None:
+            try:
+                return jax.tree.unflatten(way.structure, way.kernel(*leaves))
+            except jax.errors.JaxRuntimeError:  # XLA has no way to write out something in it
+                known[program.jaxpr] = way._replace(kernel=None)
+        return (quick if way.size * times(tree) < PLENTY else plain)(tree)
 
     return call

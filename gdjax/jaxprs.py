@@ -21,6 +21,7 @@ __all__ = [
     "attempt",
     "called",
     "contracted",
+    "elemental",
     "evaluate",
     "inside",
     "moving",
@@ -249,6 +250,51 @@ def moving(eqn: Any) -> bool:
     if read is None or not read <= eqn.params.keys():
         return False
     return all(value is None for name, value in eqn.params.items() if name not in read)
+
+
+_ELEMENTAL = frozenset(
+    """abs acos acosh add add_any and argmax argmin asin asinh atan atan2 atanh bitcast_convert_type broadcast_in_dim
+    cbrt ceil clamp concatenate convert_element_type copy copy_p cos cosh cummax cummin cumprod cumsum digamma div
+    dynamic_slice dynamic_update_slice eq erf erf_inv erfc exp exp2 expm1 floor gather ge gt integer_pow iota is_finite
+    le lgamma log log1p logistic lt max min mul ne neg nextafter not optimization_barrier or pad platform_index pow
+    random_bits random_fold_in random_seed random_split random_unwrap random_wrap reduce_and reduce_max reduce_min
+    reduce_or reduce_prod reduce_sum rem reshape rev round rsqrt select_n shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh slice split sqrt square squeeze stack stop_gradient sub tan tanh threefry2x32
+    transpose xor""".split()
+)
+"""Operations that XLA writes out element by element on a processor, without a library."""
+
+_CONTROL = frozenset(
+    "closed_call cond core_call custom_jvp_call custom_vjp_call custom_vmap_call jit pjit remat scan while".split()
+)
+"""Operations that run programs among their parameters, and do nothing else."""
+
+
+def _matrix_vector(eqn: Any) -> bool:
+    """Whether one operand of a ``dot_general`` is used up: no library multiplies a matrix by a vector."""
+    numbers = contracted(eqn)
+    if numbers is None:
+        return False
+    (left, right), (batched, _) = numbers
+    ranks = [len(var.aval.shape) for var in eqn.invars]
+    return not batched and (ranks[0] == len(left) or ranks[1] == len(right))
+
+
+def elemental(program: Any) -> bool:
+    """Whether a program calls no library: every operation in it is written out element by element.
+
+    Sorting, scattering, products of matrices, factorizations, callbacks, collectives, and whatever is not known here
+    are not.
+    """
+    for eqn in program.eqns:
+        name = eqn.primitive.name
+        if name in _CONTROL:
+            programs = inside(eqn)
+            if not programs or not all(map(elemental, programs)):
+                return False
+        elif name not in _ELEMENTAL and not (name == "dot_general" and _matrix_vector(eqn)):
+            return False
+    return True
 
 
 def attempt(read: Callable[..., _T], *arguments: Any, otherwise: _T) -> _T:
