@@ -39,7 +39,7 @@ def float_params(params: Params, owner: str) -> Params:
         raise TypeError(
             f"{owner}: params is a gradient transformation; the order is minimize(objective, params, optimizer)"
         )
-    leaves = tree_leaves_with_path(params)
+    leaves, arrays = tree_leaves_with_path(params), []
     if not leaves:
         raise ValueError(f"{owner}: params has no arrays in it")
     for path, leaf in leaves:
@@ -58,12 +58,8 @@ def float_params(params: Params, owner: str) -> Params:
             )
         if array.size == 0:
             raise ValueError(f"{owner}: {name} is empty, shape {array.shape}")
-
-    def definite(leaf):
-        own = isinstance(leaf, jax.Array) and not leaf.weak_type
-        return leaf if own else jnp.asarray(leaf, jnp.asarray(leaf).dtype)
-
-    return jax.tree.map(definite, params)
+        arrays.append(jnp.asarray(array, array.dtype) if getattr(array, "weak_type", False) else array)
+    return jax.tree.unflatten(jax.tree.structure(params), arrays)
 
 
 def objective(given: Any, params: Any) -> None:
@@ -272,8 +268,7 @@ def integer(owner: str, low: int = 0, **values: Any) -> None:
         index = (
             value.dtype.kind in "iu" if array else hasattr(value, "__index__") and not isinstance(value, bool)
         )
-        whole = type(value) is int or (index and np.ndim(value) == 0)
-        if not whole or int(value) < low:
+        if not (type(value) is int or (index and np.ndim(value) == 0)) or int(value) < low:
             raise ValueError(f"{owner}: {name} must be an integer of at least {low}, got {value!r}")
 
 

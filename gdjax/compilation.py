@@ -3,9 +3,11 @@
 import functools
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -61,22 +63,31 @@ class _Way(NamedTuple):
 
     size: int
     structure: Any
-    kernel: Callable[..., list[Any]] | None
+    kernel: Callable[..., tuple[list[Any], jax.Array]] | None
 
 
-def _one_kernel(program: Any) -> Callable[..., list[Any]]:
-    """A program of arrays as one kernel."""
+def _touched(leaf: jax.Array) -> jax.Array:
+    """A number that no compiler knows without the array."""
+    data = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return jnp.any(jnp.ravel(data)[:1] != 0)
+
+
+def _one_kernel(program: Any) -> Callable[..., tuple[list[Any], jax.Array]]:
+    """A program of arrays as one kernel: what it comes to, and a truth value that means nothing."""
 
     @jax.jit
-    def body(*leaves: Any) -> list[Any]:
+    def body(*leaves: Any) -> tuple[list[Any], jax.Array]:
         with set_xla_metadata(**dict.fromkeys(_KERNEL)):  # of the call, not of the calls in it
-            return jaxprs.evaluate(program.jaxpr, program.consts, leaves)
+            # XLA aborts over an argument that nothing reads any more once the program is simplified (jaxlib 0.10.2).
+            read = jnp.stack([_touched(leaf) for leaf in leaves])
+            return jaxprs.evaluate(program.jaxpr, program.consts, leaves), jnp.any(read)
 
-    def call(*leaves: Any) -> list[Any]:
+    @partial(jax.jit, compiler_options=_QUICK)
+    def call(*leaves: Any) -> tuple[list[Any], jax.Array]:
         with set_xla_metadata(**_KERNEL):
             return body(*leaves)
 
-    return jax.jit(call, compiler_options=_QUICK)
+    return call
 
 
 def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable[[Any], Any]:
@@ -113,7 +124,7 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
             way = known[program.jaxpr] = choose(traced)
         if way.kernel is not None:
             try:
-                return jax.tree.unflatten(way.structure, way.kernel(*leaves))
+                return jax.tree.unflatten(way.structure, way.kernel(*leaves)[0])
             except jax.errors.JaxRuntimeError:  # XLA has no way to write out something in it
                 known[program.jaxpr] = way._replace(kernel=None)
         return (quick if way.size * times(tree) < PLENTY else plain)(tree)

@@ -167,7 +167,7 @@ def test_a_kernel_comes_to_what_many_do():
     assert jaxprs.elemental(program.jaxpr)
     kernel = compilation._one_kernel(program)
     assert " fusion(" not in kernel.lower(x).compile().as_text().split("ENTRY")[1]
-    for found, expected in zip(kernel(x), jax.tree.leaves(everything(x)), strict=True):
+    for found, expected in zip(kernel(x)[0], jax.tree.leaves(everything(x)), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -201,3 +201,17 @@ def test_what_xla_cannot_make_a_kernel_of_is_compiled_another_way(monkeypatch):
     monkeypatch.setattr(compilation, "_QUICK", {})
     square = compilation.jit(jnp.square, lambda x: 1000)
     assert square(3.0) == square(jnp.float32(-3.0)) == 9.0
+
+
+@pytest.mark.skipif(not compilation._understood(), reason="this version of XLA has a way of its own")
+def test_a_kernel_may_be_given_what_it_does_not_need(x64):
+    """XLA finds out that nothing depends on an argument, and aborts where a kernel then never reads it."""
+
+    def cost(parts, x):
+        unused, half, key, flag = parts
+        noise = 0 * jax.random.uniform(key)
+        return jnp.sum((x - 1) ** 2) + 0 * jnp.sum(unused) + half * 0 + noise + 0 * flag
+
+    parts = (jnp.arange(3), jnp.float16(2), jax.random.key(0), jnp.asarray(True))
+    run = gdjax.minimize(jax.tree_util.Partial(cost, parts), jnp.zeros(2), gdjax.bfgs())
+    np.testing.assert_allclose(run.params, 1)
