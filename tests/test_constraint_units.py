@@ -46,6 +46,8 @@ def test_units_change_neither_verdict_nor_answer(x64, inner):
     np.testing.assert_allclose(found.inequality * product / value, 0.55229366, rtol=1e-3)
     x = run.params / length[:, None]
     np.testing.assert_allclose(jnp.sum(x**2, axis=1), 40, rtol=5e-6)
+    # However small the unit of the objective, a violation counts as it would with a larger one.
+    np.testing.assert_allclose(jnp.sum(x[length == 1] ** 2, axis=1), 40, rtol=1e-7)
     found = run.state.constraints.equality
     np.testing.assert_allclose(found.reshape(-1) / level, jnp.sum(x**2, axis=1) - 40, atol=1e-9)
 
@@ -85,6 +87,9 @@ def test_a_budget_is_spent_in_any_currency_and_single_precision(inner):
     np.testing.assert_allclose(jnp.sum(run.params, axis=1) / total, 1, rtol=2e-4)
     assert not np.any(run.status == Status.INFEASIBLE)
     assert not np.any(run.status == Status.MAX_STEPS)
+    # All that is left of the slope is the rounding of its terms.
+    for lane, budget in enumerate(BUDGETS):
+        assert budget[0] < 5000 or run.status[lane] in (Status.CONVERGED, Status.NOISE_FLOOR), budget
 
 
 BOX = """-145421.402 2931.1506 -40.427932 5106.192 15711.36

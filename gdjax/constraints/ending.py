@@ -55,7 +55,10 @@ def slackness(c: Point, weights: Point) -> Scalar:
 def residual_of(
     stationarity: Scalar, scales: Scales, raw: Point, c: Point, weights: Point, eps: float
 ) -> Scalar:
-    """That of the Karush-Kuhn-Tucker conditions, in the units of params and of the objective (scaled down if large).
+    """That of the Karush-Kuhn-Tucker conditions, in the units of params and of the objective as the method scales it.
+
+    In its own, rounding alone of a large one is more than any tolerance, and beside what the first violations promise
+    a small one leaves room for others.
 
     Args:
       stationarity: the inner method's residual.
@@ -74,10 +77,7 @@ def residual_of(
     )
     # A slope is a value over a length: so that values compare with slopes.
     worth = jnp.maximum(price * violation_of(c), slackness(c, weights)) / scales.length
-    # A large objective keeps the method's unit: in its own, rounding alone is more than any tolerance.
-    return jnp.maximum(stationarity, jnp.maximum(worth, violation_of(beyond))) / jnp.maximum(
-        1, scales.objective
-    )
+    return jnp.maximum(stationarity, jnp.maximum(worth, violation_of(beyond)))
 
 
 class Way(NamedTuple):
@@ -107,6 +107,7 @@ class Round(NamedTuple):
       ended: whether it is over.
       still: whether the inner method could do nothing with its multipliers: moved again, they would run away.
       stuck: whether it ended because the inner method got no further.
+      rounded: whether the slope that is left is the rounding of those that it is the sum of.
       runaway: whether the objective fell beyond the constraints.
       hopeless: whether no direction lowers the violation.
     """
@@ -114,6 +115,7 @@ class Round(NamedTuple):
     ended: Scalar
     still: Scalar
     stuck: Scalar
+    rounded: Scalar
     runaway: Scalar
     hopeless: Scalar
 
@@ -133,7 +135,8 @@ def seen_of(judged: Any, state: MeritState, way: Way, keep: Scalar, sheer: Scala
     terms = jnp.maximum(
         jnp.maximum(way.least, way.slope), jnp.where(keep & jnp.isfinite(way.pull), way.pull, 0)
     )
-    floor = jnp.maximum(state.tolerance, _ROUNDING * eps * terms)
+    rounding = _ROUNDING * eps * terms
+    floor = jnp.maximum(state.tolerance, rounding)
     over = judged.status != Status.RUNNING
     # The penalty is too small to hold the objective: what is below all reason is beyond the constraints.
     beyond = way.violation > _FEASIBLE
@@ -150,7 +153,8 @@ def seen_of(judged: Any, state: MeritState, way: Way, keep: Scalar, sheer: Scala
     aside = jnp.where(still, jnp.minimum(way.slope, way.pull), way.pull)
     hopeless = settled & (aside <= _CANCELLED * way.least * way.weights)
     stuck = (judged.status == Status.NOISE_FLOOR) | (judged.status == Status.STALLED)
-    return Round(ended, over & (state.count == 0), stuck, runaway, hopeless)
+    rounded = judged.stationarity <= rounding
+    return Round(ended, over & (state.count == 0), stuck, rounded, runaway, hopeless)
 
 
 def next_round(
@@ -191,14 +195,16 @@ def next_round(
 
 
 def verdict(
-    state: MeritState, inner: Scalar, violation: Scalar, ended: Scalar, value: Scalar, eps: float
+    state: MeritState, inner: Scalar, violation: Scalar, seen: Round, value: Scalar, eps: float
 ) -> Scalar:
     """The method's own word: what the rounds have come to."""
     open_end = (inner == Status.UNBOUNDED) & (violation <= _FEASIBLE)
     bottom = -(eps**-2.5)
-    floor = (inner == Status.NOISE_FLOOR) & (violation <= eps ** (2 / 3))
+    # The inner method may have no time to say so, where each round ends at a slope that is rounding.
+    exact = seen.rounded & (state.violation <= eps ** (2 / 3))
+    floor = ((inner == Status.NOISE_FLOOR) & (violation <= eps ** (2 / 3))) | exact
     tired = jnp.where(floor, Status.NOISE_FLOOR, Status.STALLED)
-    status = jnp.where(ended & (state.idle >= _PATIENCE), tired, Status.RUNNING)
+    status = jnp.where(seen.ended & (state.idle >= _PATIENCE), tired, Status.RUNNING)
     lost = (state.stubborn >= _STUBBORN) & (violation > eps**0.25)
     status = jnp.where(lost, Status.INFEASIBLE, status)
     status = jnp.where(open_end | ((value < bottom) & (violation <= _FEASIBLE)), Status.UNBOUNDED, status)

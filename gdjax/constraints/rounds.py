@@ -182,7 +182,7 @@ def _update(
     )
     measure = jnp.maximum(violation, both)
     new = next_round(merit, new, seen, weights, measure, residual, eps)
-    status = verdict(new, judged.status, violation, seen.ended, unit * f, eps)
+    status = verdict(new, judged.status, violation, seen, unit * f, eps)
     outside = first & merit.interior & ~(jnp.max(c.inequality, initial=-jnp.inf) < 0)
     # From a start whose gradient is not finite no round leads on.
     status = jnp.where(first & judged.lost, jnp.int8(Status.NONFINITE), status)
