@@ -68,9 +68,14 @@ def room_for_programs():
 
 @pytest.fixture(scope="session")
 def python():
-    """A function that runs code in a fresh interpreter at the root of the tree, and returns what it printed."""
+    """A function that runs code in a fresh interpreter at the root of the tree, and returns what it printed.
+
+    XLA's flags come on top of those that the tests have set.
+    """
 
     def run(code, **environment):
+        if "XLA_FLAGS" in environment:
+            environment["XLA_FLAGS"] = f"{os.environ['XLA_FLAGS']} {environment['XLA_FLAGS']}"
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=Path(__file__).resolve().parent.parent,

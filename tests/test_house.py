@@ -186,15 +186,37 @@ def test_lower_layers_need_only_jax_and_optax(path):
         assert third_party(path) <= {"jax", "jaxlib", "optax", "numpy"}
 
 
-def test_import_is_light(python):
-    names = "print(*sorted({m.split('.')[0] for m in sys.modules}))"
-    ground = set(python(f"import sys, jax, optax; {names}").split())
-    ours = set(python(f"import sys, gdjax; {names}").split())
+LAZY = [
+    name
+    for name in ("sweeps", "analysis", "search", "bench", "plots", "report", "cli")
+    if f"gdjax.{name}" in MODULES
+]
+# What JAX and optax load, what gdjax loads on top; then each lazy room by its name alone, the others unloaded.
+IMPORTS = """
+import sys, jax, optax
+print(*sys.modules)
+import gdjax
+print(*sys.modules)
+for name in ROOMS:
+    for loaded in [each for each in sys.modules if each.split(".")[0] == "gdjax"]:
+        del sys.modules[loaded]
+    import gdjax
+    assert f"gdjax.{name}" not in sys.modules, name
+    print(getattr(gdjax, name).__name__)
+"""
+
+
+@pytest.fixture(scope="module")
+def imported(python):
+    return python(IMPORTS.replace("ROOMS", repr(LAZY))).splitlines()
+
+
+def test_import_is_light(imported):
+    ground, ours = ({name.split(".")[0] for name in line.split()} for line in imported[:2])
     extra = ours - ground - set(sys.stdlib_module_names) - {"gdjax"}
     assert not extra, f"import gdjax pulls in {sorted(extra)}"
     heavy = ["gdjax.sweeps", "gdjax.plots", "gdjax.bench", "gdjax.analysis", "gdjax.report", "gdjax.cli"]
-    loaded = python("import sys, gdjax; print(*sys.modules)").split()
-    assert not [name for name in heavy if name in loaded]
+    assert not [name for name in heavy if name in imported[1].split()]
 
 
 def test_import_starts_no_device(python):
@@ -204,16 +226,9 @@ def test_import_starts_no_device(python):
         python("import jax.numpy as jnp; jnp.zeros(())", JAX_PLATFORMS="nonexistent")
 
 
-LAZY = [
-    name
-    for name in ("sweeps", "analysis", "search", "bench", "plots", "report", "cli")
-    if f"gdjax.{name}" in MODULES
-]
-
-
 @pytest.mark.parametrize("name", LAZY)
-def test_lazy_rooms_come_when_named(name, python):
-    assert python(f"import gdjax; print(gdjax.{name}.__name__)") == f"gdjax.{name}\n"
+def test_lazy_rooms_come_when_named(name, imported):
+    assert imported[2 + LAZY.index(name)] == f"gdjax.{name}"
 
 
 def test_unknown_names_raise_attribute_error():

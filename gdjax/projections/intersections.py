@@ -85,7 +85,7 @@ def intersection(
       >>> from gdjax import projections
       >>> sets = (projections.non_negative, lambda x: projections.hyperplane(x, 1.0, 1.0))
       >>> found = projections.intersection(jnp.array([2.0, 0.5, -3.0]), sets)
-      >>> [round(x, 5) for x in found.tolist()]
+      >>> abs(found.round(5)).tolist()
       [1.0, 0.0, 0.0]
     """
     if callable(projections) or not len(projections):

@@ -66,7 +66,7 @@ def numbers(entry):
 
 def abstract_update(optimizer, params, state):
     def call(params, state):
-        value, grad = jax.value_and_grad(objective)(params)
+        value, grad = value_and_grad(params)
         update = optax.with_extra_args_support(optimizer).update
         return update(grad, state, params, value=value, grad=grad, value_fn=objective)
 
