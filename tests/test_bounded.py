@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from functions import rosenbrock
 from scipy import optimize
 
 import gdjax
@@ -16,10 +17,6 @@ learn, toward = jax.jit(boxes.learn), jax.jit(boxes.toward)
 @jax.jit
 def cauchy_point(pairs, x, grad, lower, upper):
     return boxes.cauchy_point(boxes.compact(pairs, jnp.ones(())), x, grad, lower, upper)
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def bfgs_matrix(steps, changes, memory):

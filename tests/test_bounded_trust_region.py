@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from functions import rosenbrock
 from scipy import optimize
 
 import gdjax
@@ -17,10 +18,6 @@ from gdjax.linalg.subproblems import boxed
 BETWEEN = jax.jit(subproblems.between)
 EXACT = jax.jit(lambda b, g, r: subproblems.exact(b, g, r))
 PATH = jax.jit(boxed.lowest_on_path)
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def drawn(seed, n=4, convex=False):

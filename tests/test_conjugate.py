@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from functions import rosenbrock
 
 import gdjax
 from gdjax import Status, linesearch
@@ -20,10 +21,6 @@ FORMULAS = {
         -1 / (np.linalg.norm(d) * min(0.01, np.linalg.norm(h))),
     ),
 }
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def trail(method, value_fn, params, count):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from functions import rosenbrock
 from jax import lax
 
 import gdjax
@@ -27,10 +28,6 @@ def equation(function, *arguments):
     """The one equation of a function's program."""
     (eqn,) = jax.make_jaxpr(function)(*arguments).jaxpr.eqns
     return eqn
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 SCANS = {

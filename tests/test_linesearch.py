@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from functions import rosenbrock
 
 import gdjax
 from gdjax import Status, linesearch
@@ -19,10 +20,6 @@ SEARCHES = {
     "hager_zhang": linesearch.hager_zhang,
 }
 FAR = 1e10
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def walk(search, phi, first, noise=0.0, most=60):

@@ -7,15 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from functions import rosenbrock
 
 import gdjax
 from gdjax import Status, linesearch
 from gdjax.linesearch import Move
 from gdjax.optimizers import limited_memory, quasi_newton
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def bowl(x):

@@ -4,15 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from functions import rosenbrock
 
 import gdjax
 from gdjax import scalars
 
 MATRIX = np.array([[3.0, 1.0], [1.0, 2.0]])
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 FUNCTIONS = {

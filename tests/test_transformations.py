@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from functions import rosenbrock
 from jax import export
 
 import gdjax
@@ -14,10 +15,6 @@ from gdjax.optimizers.catalogue import CATALOGUE
 
 FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
 STOPS = (None, gdjax.stopping.residual_below(1e-6))
-
-
-def rosenbrock(x):
-    return jnp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
 
 
 def residuals(x):
