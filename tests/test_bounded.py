@@ -193,7 +193,7 @@ def test_bounds_are_an_axis():
         return gdjax.minimize(rosenbrock, jnp.zeros(4), gdjax.lbfgsb(-upper, upper))
 
     uppers = jnp.array([0.3, 0.8, 5.0])
-    mapped = jax.vmap(trial)(uppers)
+    mapped, trial = jax.jit(jax.vmap(trial))(uppers), jax.jit(trial)
     for lane, upper in enumerate(uppers):
         np.testing.assert_allclose(mapped.params[lane], trial(upper).params, atol=2e-3)
         assert mapped.status[lane] in (Status.CONVERGED, Status.NOISE_FLOOR)
@@ -248,4 +248,4 @@ def test_derivatives_pass_through_walls(x64, method):
     solve = jax.jit(solve)
     np.testing.assert_allclose(solve(t)[:2], [0.6, -0.5])
     columns = [(solve(t + step * e) - solve(t - step * e)) / (2 * step) for e in jnp.eye(5)]
-    np.testing.assert_allclose(jax.jacrev(solve)(t), jnp.stack(columns, -1), atol=1e-7)
+    np.testing.assert_allclose(jax.jit(jax.jacrev(solve))(t), jnp.stack(columns, -1), atol=1e-7)

@@ -99,7 +99,7 @@ def test_minimize_under_vmap(few, x64, make):
         return gdjax.minimize(lambda x: rosenbrock(x, height), start, make(), max_steps=200)
 
     assert uses_lanes(jax.vmap(one), starts, heights)
-    found = jax.vmap(one)(starts, heights)
+    found, one = jax.jit(jax.vmap(one))(starts, heights), jax.jit(one)
     assert len(set(found.steps.tolist())) > 5 or (found.steps == 200).all()
     for i in (0, 7, RUNS - 1):
         alone = one(starts[i], heights[i])
@@ -120,10 +120,11 @@ def test_derivatives_of_answers(few, x64):
             objective, jnp.ones(2), gdjax.bfgs(), stop=gdjax.stopping.residual_below(1e-10)
         ).params[0]
 
-    slope = jax.vmap(jax.grad(answer), in_axes=(0, None))(centres, 2.0)
-    x = jax.vmap(answer, in_axes=(0, None))(centres, 2.0)
+    answers = jax.vmap(answer, in_axes=(0, None))
+    slope = jax.jit(jax.vmap(jax.grad(answer), in_axes=(0, None)))(centres, 2.0)
+    x, pull = jax.vjp(jax.jit(lambda c: answers(centres, c)), 2.0)
     np.testing.assert_allclose(slope, 4 / (4 + 12 * x**2), rtol=1e-6)
-    summed = jax.grad(lambda c: jnp.sum(jax.vmap(answer, in_axes=(0, None))(centres, c)))(2.0)
+    (summed,) = pull(jnp.ones(RUNS))
     np.testing.assert_allclose(summed, jnp.sum(-2 * (x - centres) / (4 + 12 * x**2)), rtol=1e-6)
 
 
@@ -136,7 +137,8 @@ def test_random_keys_and_mini_batches(few):
         return run.params, run.value
 
     seeds, rates = jnp.arange(RUNS), jnp.linspace(0.001, 0.1, RUNS)
-    params, value = jax.vmap(one)(seeds, rates)
+    params, value = jax.jit(jax.vmap(one))(seeds, rates)
+    one = jax.jit(one)
     for i in (0, 20):
         alone = one(seeds[i], rates[i])
         np.testing.assert_allclose(params[i], alone[0], rtol=1e-4)
@@ -176,7 +178,7 @@ def test_a_run_that_is_lost_stays_lost(few):
     def one(rate):
         return gdjax.minimize(lambda x: x**4, 2.0, gdjax.gradient_descent(rate), max_steps=100).status
 
-    rates = jnp.linspace(0.01, 1.0, RUNS)
+    rates, one = jnp.linspace(0.01, 1.0, RUNS), jax.jit(one)
     assert jax.vmap(one)(rates).tolist() == [int(one(rate)) for rate in rates]
     assert int(one(rates[-1])) in (Status.NONFINITE, Status.UNBOUNDED)
 

@@ -96,8 +96,9 @@ SOLVERS = {
 @pytest.mark.parametrize("name", SOLVERS)
 def test_large_and_small_units_from_zero(name):
     """At zero the params have no size: the gradient is small in large units, and nothing has converged."""
+    method = SOLVERS[name]()
     for unit in (1e-6, 1e4, 1e10):
-        run = gdjax.minimize(Partial(parabola, jnp.float32(unit)), jnp.zeros(2), SOLVERS[name]())
+        run = gdjax.minimize(Partial(parabola, jnp.float32(unit)), jnp.zeros(2), method)
         assert run.status in (Status.CONVERGED, Status.NOISE_FLOOR), (unit, run.status)
         np.testing.assert_allclose(run.params / unit, 1, atol=1e-4)
 
