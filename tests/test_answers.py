@@ -82,6 +82,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_wrapped_method_has_the_value_and_the_derivative_of_its_own_problem(name):
     """By the scale: dx/ds = x and dF/ds = 2 F at s = 1."""
@@ -235,6 +236,7 @@ OWN_ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN_ANSWERS)
 def test_values_keep_the_type_that_the_objective_computes_in(x64, name):
     method, params = OWN_ANSWERS[name](), jnp.zeros(2, jnp.float32)
@@ -256,6 +258,7 @@ def test_values_are_those_of_the_params(x64):
     np.testing.assert_allclose(values, jax.vmap(objective)(points), rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_values_of_a_sweep_are_those_of_the_params(x64):
     objective = gdjax.least_squares(residuals)
 

@@ -259,6 +259,7 @@ def named(name, **options):
     return eval(f"lambda {name}: {run}", space)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "what"),
     [

@@ -201,6 +201,7 @@ def test_ours_counts_steps_and_one_more_evaluation(x64):
     np.testing.assert_allclose(run.x, 0.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bounds_become_constraints_or_those_of_an_inner_method(x64):
     lower, upper = np.asarray([1.0, -np.inf]), np.asarray([np.inf, np.inf])
     case = _quadratic_case(start=jnp.asarray([3.0, -2.0]), lower=lower, upper=upper)

@@ -109,6 +109,7 @@ def test_the_rounded_sum_stays_inside(x64, dtype):
         assert np.all(np.abs(x + update - target) <= 2 * spacing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "low", "high"), [(5, -1.5, 0.8), (10, 1.2, 3.0)])
 def test_finds_what_scipy_finds_with_no_more_evaluations(x64, n, low, high):
     start = np.clip(-1.2 * np.ones(n), low, high)
@@ -127,6 +128,7 @@ def test_finds_what_scipy_finds_with_no_more_evaluations(x64, n, low, high):
     assert run.steps <= 1.3 * peer.nfev + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_point_outside_is_ever_evaluated(x64, dtype):
     """Roots and logarithms that are NaN beyond the walls, from a start beyond them."""
@@ -150,6 +152,7 @@ def test_no_point_outside_is_ever_evaluated(x64, dtype):
     assert bool(jnp.all((result.params >= lower) & (result.params <= upper)))
 
 
+@pytest.mark.slow
 def test_residual_is_the_projected_gradient(x64):
     run = gdjax.minimize(rosenbrock, -jnp.ones(6), gdjax.lbfgsb(-2.0, 0.5))
     grad = jax.grad(rosenbrock)(run.params)
@@ -158,6 +161,7 @@ def test_residual_is_the_projected_gradient(x64):
     assert run.residual < 1e-6 < jnp.linalg.norm(grad)
 
 
+@pytest.mark.slow
 def test_bounds_come_as_numbers_trees_prefixes_and_none(x64):
     start = {"a": jnp.zeros(2), "b": (jnp.zeros(()), jnp.zeros((1, 2)))}
 
@@ -174,6 +178,7 @@ def test_bounds_come_as_numbers_trees_prefixes_and_none(x64):
     np.testing.assert_allclose(run.params["b"][1], 3.0)
 
 
+@pytest.mark.slow
 def test_equal_bounds_fix_a_variable(x64):
     lower, upper = jnp.array([-2.0, 0.25, -2.0]), jnp.array([2.0, 0.25, 2.0])
     run = gdjax.minimize(rosenbrock, jnp.zeros(3), gdjax.lbfgsb(lower, upper))
@@ -188,6 +193,7 @@ def test_equal_bounds_fix_a_variable(x64):
     np.testing.assert_allclose(run.value, rest.fun, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_bounds_are_an_axis():
     def trial(upper):
         return gdjax.minimize(rosenbrock, jnp.zeros(4), gdjax.lbfgsb(-upper, upper))
@@ -210,6 +216,7 @@ def test_bad_bounds_meet_an_error():
         gdjax.minimize(rosenbrock, jnp.zeros(3), gdjax.lbfgsb(upper=jnp.ones(2)))
 
 
+@pytest.mark.slow
 def test_an_open_end_is_unbounded_and_a_wall_ends_it():
     start = jnp.zeros(3)
     run = gdjax.minimize(jnp.sum, start, gdjax.lbfgsb(upper=1.0))
@@ -219,6 +226,7 @@ def test_an_open_end_is_unbounded_and_a_wall_ends_it():
     np.testing.assert_array_equal(run.params, -4.0)
 
 
+@pytest.mark.slow
 def test_its_own_answer_on_new_data_is_taken_without_a_test(x64):
     method = gdjax.lbfgsb(-1.0, 1.0)
     x = jnp.array([0.5, 0.5])
@@ -232,6 +240,7 @@ def test_its_own_answer_on_new_data_is_taken_without_a_test(x64):
     assert float(jnp.linalg.norm(moves)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [gdjax.lbfgsb, gdjax.bounded_trust_region])
 def test_derivatives_pass_through_walls(x64, method):
     """Bounds and data are arguments; a variable on its wall moves with the wall."""

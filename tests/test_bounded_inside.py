@@ -44,6 +44,7 @@ def _stacked(column):
     return jnp.asarray(column, float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", BETWEEN)
 def test_what_bounds_and_constraints_leave_nothing_of_is_infeasible(inner):
     """Mapped over cases: lanes that no point satisfies beside lanes that have an answer."""
@@ -74,6 +75,7 @@ def test_what_bounds_and_constraints_leave_nothing_of_is_infeasible(inner):
             np.testing.assert_allclose(run.params[lane], answer, atol=3e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_root_at_a_bound_does_not_hold_what_constraints_do_not_allow(x64):
     """The tutorial problem of NLopt: the objective's slope is infinite at its bound, and the answer far from it."""
     lower = jnp.array([-jnp.inf, 0.0])

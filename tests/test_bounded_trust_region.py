@@ -105,6 +105,7 @@ SOLVE = jax.jit(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_indefinite_quadratics_end_in_a_local_minimum_of_the_box(x64, seed):
     matrix, grad, low, high = drawn(seed)
@@ -123,6 +124,7 @@ ROSENBROCK = jax.jit(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high"), [(-1.5, 0.8), (1.2, 3.0), (-2.0, 0.5)])
 def test_finds_what_scipy_finds(x64, low, high):
     start = np.clip(-1.2 * np.ones(6), low, high)
@@ -164,6 +166,7 @@ def test_equal_bounds_fix_variables(x64):
     np.testing.assert_array_equal(held.params, upper)
 
 
+@pytest.mark.slow
 def test_no_point_outside_is_ever_evaluated():
     """An objective that is NaN beyond the walls, from a start beyond them."""
     lower, upper = jnp.asarray([0.1, -jnp.inf, 0.3]), jnp.asarray([jnp.inf, 0.7, 0.9])
@@ -209,6 +212,7 @@ def test_leaves_a_saddle_inside(x64):
     assert min(abs(run.params[1] - end) + abs(run.value - low) for end, low in expected.items()) < 1e-7
 
 
+@pytest.mark.slow
 def test_bounds_and_radius_are_axes(x64):
     uppers, radii = jnp.array([0.3, 0.8, 5.0]), jnp.array([0.1, 1.0, 2.0])
     walls, start = jnp.tile(uppers[:, None], (1, 6)), jnp.zeros(6)
@@ -219,6 +223,7 @@ def test_bounds_and_radius_are_axes(x64):
         np.testing.assert_allclose(mapped.params[lane], one.params, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_pytrees_with_open_ends(x64):
     start = {"a": jnp.zeros(2), "b": (jnp.zeros(()), jnp.zeros((1, 2)))}
 
@@ -232,6 +237,7 @@ def test_pytrees_with_open_ends(x64):
     np.testing.assert_array_equal(run.params["b"][1], 3.0)
 
 
+@pytest.mark.slow
 def test_gauss_newton_curvature(x64):
     f = gdjax.least_squares(lambda x: jnp.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]))
     method = gdjax.bounded_trust_region(upper=0.5, curvature=gdjax.derivatives.gauss_newton)
@@ -254,6 +260,7 @@ def test_verdicts(x64):
     assert (nowhere.status, nowhere.steps, nowhere.params[0]) == (Status.NONFINITE, 0, 1.0)
 
 
+@pytest.mark.slow
 def test_gains_below_rounding_are_judged_by_gradients():
     run = gdjax.minimize(
         lambda x: 1e4 + jnp.sum(jnp.cosh(3 * x) - x), jnp.ones(3), gdjax.bounded_trust_region(-1.0, 2.0)
@@ -277,6 +284,7 @@ def test_its_own_answer_on_new_data_is_taken_without_a_test(x64):
     np.testing.assert_allclose(moves, -x)
 
 
+@pytest.mark.slow
 def test_mini_batches(x64):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(64, 3))

@@ -216,6 +216,7 @@ FITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_five_digits_of_the_certified_values(name, x64):
     """From both starts, at the defaults; MGH17's first crosses a plateau where two exponentials have vanished."""
@@ -232,6 +233,7 @@ def past(t, b):
     return b[0] + jnp.exp(-b[1] * t) - jnp.array([-1.0, 1.0, 0.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wide", [False, True], ids=["f32", "f64"])
 def test_a_plateau_is_no_solution(wide):
     """Where exp(-b) is zero the gradient is too, and b was never fitted."""

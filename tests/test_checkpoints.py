@@ -54,6 +54,7 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [batched, searching])
 def test_interrupted_or_not_the_bits_are_the_same(make, tmp_path, monkeypatch):
     whole = checkpoints.solve(make(), tmp_path / "whole.npz", every=10_000)

@@ -44,6 +44,7 @@ def test_list(kind, names):
         assert name in result.output
 
 
+@pytest.mark.slow
 def test_race_writes_a_picture_and_prints_where_everyone_ends(tmp_path):
     picture = tmp_path / "new" / "race.png"
     result = invoke("race", "adam=0.1", "gradient_descent=1e-3", "--steps", 30, "--out", picture)
@@ -53,6 +54,7 @@ def test_race_writes_a_picture_and_prints_where_everyone_ends(tmp_path):
     assert "gradient_descent, 0.001" in result.output
 
 
+@pytest.mark.slow
 def test_race_moves_and_finds_a_rate(tmp_path):
     picture = tmp_path / "race.gif"
     result = invoke("race", "adam", "--problem", "booth", "--start=-1,1.5", "--steps", 20, "--out", picture)
@@ -132,6 +134,7 @@ def test_mistakes_in_a_file(tmp_path, change, words):
     assert words in plain(result)
 
 
+@pytest.mark.slow
 def test_a_store_is_not_written_over_what_is_none(tmp_path):
     store, file = tmp_path / "precious", tmp_path / "sweep.toml"
     store.mkdir()
@@ -144,6 +147,7 @@ def test_a_store_is_not_written_over_what_is_none(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_demo(tmp_path):
     result = invoke("demo", "--out", tmp_path, "--epochs", 1, "--seeds", 2, "--rates", 3)
     assert result.exit_code == 0, result.output

@@ -44,6 +44,7 @@ def test_formula(name, x64):
     np.testing.assert_allclose(found, FORMULAS[name](g, before, d, g - before), rtol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMULAS)
 def test_directions_follow_the_formula(name, x64):
     method = gdjax.nonlinear_cg(getattr(conjugate, name))
@@ -59,6 +60,7 @@ def test_directions_follow_the_formula(name, x64):
     assert followed >= 0.7 * (len(x) - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMULAS)
 def test_linear_cg_on_quadratics(name, x64):
     """With an exact search all formulas are linear CG: n steps to 1e-12, and its very iterates."""
@@ -106,6 +108,7 @@ def test_any_formula_of_the_four_vectors():
     assert run.value < 1
 
 
+@pytest.mark.slow
 def test_lanes_equal_single_runs(x64):
     starts = jnp.asarray(np.random.default_rng(3).uniform(-2, 2, (3, 3)))
     lanes = jax.jit(jax.vmap(lambda x: gdjax.minimize(rosenbrock, x, gdjax.nonlinear_cg())))(starts)

@@ -45,6 +45,7 @@ def check_kkt(objective, run, equality, inequality, tolerance=2e-6):
         assert report.complementarity < 10 * tolerance
 
 
+@pytest.mark.slow
 def test_augmented_lagrangian_solves_hs71_with_its_multipliers(x64):
     method = gdjax.augmented_lagrangian(equality=sphere, inequality=everything)
     run = gdjax.minimize(hs71, jnp.asarray(HS71_START), method)
@@ -59,6 +60,7 @@ def test_augmented_lagrangian_solves_hs71_with_its_multipliers(x64):
     np.testing.assert_allclose(found.inequality["low"], [1.08787121, 0, 0, 0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bounds_may_be_the_inner_methods(x64):
     """Its residual, that of the projected gradient, is the measure of stationarity then."""
     method = gdjax.augmented_lagrangian(gdjax.lbfgsb(1.0, 5.0), equality=sphere, inequality=product)
@@ -76,6 +78,7 @@ def test_plain_gradient_steps_can_be_the_inner_method(x64):
     np.testing.assert_allclose(run.params, [-1, -1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inner", "slack"), [(gdjax.trust_region, 1), (gdjax.bfgs, 4)])
 def test_float32_converges_or_says_where_rounding_ends_it(inner, slack):
     """Where it ends hangs on rounding, and so on how it was compiled; constraints of size 25 to 40 resolve 4e-6."""
@@ -112,6 +115,7 @@ def test_merit_functions_are_the_published_and_weights_their_derivatives(x64):
         )
 
 
+@pytest.mark.slow
 def test_quadratic_penalty_and_barrier_follow_their_paths(x64):
     """For min x^2 above one, penalties end at rho / (rho + 2) and barriers at (1 + sqrt(1 + 2 t)) / 2."""
     stop = gdjax.stopping.residual_below(1e-4)
@@ -137,6 +141,7 @@ def test_a_barrier_needs_a_start_inside(x64):
     assert run.params == 0.5
 
 
+@pytest.mark.slow
 def test_what_cannot_be_met_is_infeasible_and_what_has_no_end_is_unbounded(x64):
     x = jnp.ones(3)
     impossible = gdjax.augmented_lagrangian(equality=lambda x: jnp.sum(x**2) + 1)
@@ -151,6 +156,7 @@ def test_what_cannot_be_met_is_infeasible_and_what_has_no_end_is_unbounded(x64):
     assert run.status == Status.UNBOUNDED
 
 
+@pytest.mark.slow
 def test_mapped_programs_equal_single_ones_and_scipy(x64):
     shifts = jnp.linspace(-1.0, 1.0, 3)
 
@@ -177,6 +183,7 @@ def test_mapped_programs_equal_single_ones_and_scipy(x64):
         np.testing.assert_allclose(mapped.value[lane], peer.fun, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_the_kkt_system(x64):
     """Against finite differences of the solved program: level, product, lowest value, coefficient."""
 
@@ -240,6 +247,7 @@ def test_constraints_that_return_no_numbers_are_refused(constraint, error, words
             gdjax.analysis.kkt(lambda x: jnp.sum(x**2), x, **{kind: constraint})
 
 
+@pytest.mark.slow
 def test_methods_for_constraints_do_not_nest():
     inner, x = gdjax.augmented_lagrangian(equality=sphere), jnp.asarray(HS71_START)
     with pytest.raises(ValueError, match="quadratic_penalty: inner is a method for constraints itself"):

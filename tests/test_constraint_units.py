@@ -30,6 +30,7 @@ def solve_hs71(inner, units):
     return gdjax.minimize(cost, length * jnp.array([1.0, 5.0, 5.0, 1.0]), method, max_steps=300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", INNER)
 def test_units_change_neither_verdict_nor_answer(x64, inner):
     """One quantity at a time in other units, then all of them: the answer is the published one."""
@@ -65,6 +66,7 @@ BUDGETS = [
 BUDGETS += [(1, 1, 1), (0.01, 1, 1), (5e5, 1, 1), (5e7, 1, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", INNER)
 def test_a_budget_is_spent_in_any_currency_and_single_precision(inner):
     """The most of 0.05 x^0.64 + 0.4 y^0.36 for x + y = 5000, with slopes that are infinite at a bound."""
@@ -98,6 +100,7 @@ BOX = """-145421.402 2931.1506 -40.427932 5106.192 15711.36
 -8720288.849 150512.5253 -156.6950325 476470.3222 729482.8271"""
 
 
+@pytest.mark.slow
 def test_box_is_solved_as_box_wrote_it(x64):
     """Box (1966), with values and constraints of millions, and divided by their size."""
     table = jnp.asarray([[float(number) for number in line.split()] for line in BOX.splitlines()])
@@ -121,6 +124,7 @@ def test_box_is_solved_as_box_wrote_it(x64):
     np.testing.assert_allclose(run.value * value, -5280335.13, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_scales_are_powers_of_two_that_follow_the_unit(x64):
     """Found along directions, by rows where there is no forward mode, and with entries that are not finite."""
     x = jnp.array([3.0, -2.0, 0.0])

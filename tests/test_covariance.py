@@ -21,6 +21,7 @@ def at(unit):
     return jnp.array([2.0 / unit, 1.0])
 
 
+@pytest.mark.slow
 def test_nist_misra1a_in_float32():
     x = jnp.array(
         [77.6, 114.9, 141.1, 190.8, 239.9, 289.0, 332.8, 378.4, 434.8, 477.3, 536.8, 593.1, 689.1, 760.0]
@@ -42,6 +43,7 @@ def test_units_change_nothing_but_units(unit):
     np.testing.assert_allclose(found / units / units[:, None], variance * KNOWN, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_units_further_apart_than_float64_has_digits(x64):
     one, other = covariance(line(1.0), at(1.0)), covariance(line(1e150), at(1e150))
     np.testing.assert_allclose(np.diagonal(other) * [1e300, 1.0], np.diagonal(one), rtol=1e-9)
@@ -52,6 +54,7 @@ def test_residuals_whose_squares_overflow():
     np.testing.assert_allclose(covariance(large, at(1.0)), covariance(line(1.0), at(1.0)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_jacobian_or_a_residual_that_is_not_finite_gives_nan():
     steep = least_squares(lambda p: jnp.sqrt(p - 1.0) * jnp.ones(4) - 2.0)
     assert np.isnan(covariance(steep, jnp.array([1.0]))).all()
@@ -59,6 +62,7 @@ def test_a_jacobian_or_a_residual_that_is_not_finite_gives_nan():
     assert np.isnan(covariance(lost, jnp.ones(2))).all()
 
 
+@pytest.mark.slow
 def test_what_the_data_do_not_determine_is_infinite():
     unused = covariance(
         least_squares(lambda p: p[0] - jnp.array([1.0, 2.0, 4.0]) + 0 * p[1]), jnp.array([7 / 3, 5.0])
@@ -80,6 +84,7 @@ def test_too_few_residuals_and_exact_fits():
     np.testing.assert_array_equal(exact, [[0.0, 0.0], [0.0, np.inf]])
 
 
+@pytest.mark.slow
 def test_it_maps_and_has_derivatives(x64):
     def slope(y, unit):
         fit = least_squares(lambda p: p[0] * jnp.exp(-p[1] * unit * TIMES) - y)

@@ -75,6 +75,7 @@ CURVATURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [None, _penalty])
 @pytest.mark.parametrize("curvature", CURVATURES.values(), ids=CURVATURES)
 def test_products_are_the_columns_of_the_dense_matrix(curvature, penalty):
@@ -92,6 +93,7 @@ def test_products_are_the_columns_of_the_dense_matrix(curvature, penalty):
     np.testing.assert_allclose(dense, dense.T, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_wide_hessian_is_laid_out_column_by_column(x64, monkeypatch):
     def f(tree):
         x = jnp.concatenate([tree["a"], tree["b"].ravel()])
@@ -109,6 +111,7 @@ def test_a_wide_hessian_is_laid_out_column_by_column(x64, monkeypatch):
     assert "[3,50,3]" not in program()
 
 
+@pytest.mark.slow
 def test_hessian_by_central_differences():
     objective, params = _objective("categorical", _penalty)
     flat, unravel = ravel_pytree(params)
@@ -120,6 +123,7 @@ def test_hessian_by_central_differences():
     np.testing.assert_allclose(derivatives.hessian(objective, params).dense(), columns, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["categorical", "bernoulli", "poisson"])
 @pytest.mark.parametrize("penalty", [None, _penalty])
 def test_three_fishers_agree_for_natural_parameters(name, penalty):
@@ -244,6 +248,7 @@ def test_gauss_newton_of_least_squares_is_jacobian_squared_wide_and_tall():
         np.testing.assert_allclose(found, jacobian.T @ jacobian, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_update_sees_the_composite_with_and_without_batches():
     inputs = jax.random.normal(jax.random.key(0), (40, 3))
     data = (inputs, inputs @ jnp.array([1.0, -2.0, 0.5]))

@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 SCRIPT = """
@@ -22,6 +24,7 @@ print({name: program.count(name + "(") for name in ("all-reduce", "all-gather", 
 """
 
 
+@pytest.mark.slow
 def test_data_in_parallel_and_sharded_states(python):
     page = (ROOT / "docs" / "how-to-scale.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)) + SCRIPT

@@ -102,6 +102,7 @@ def test_what_a_function_bears(function, expected):
     assert modes(function, START) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "method", "expected"),
     [
@@ -180,6 +181,7 @@ def test_errors_of_the_objective_itself_are_its_own():
             minimize(wrong, START, method)
 
 
+@pytest.mark.slow
 def test_jacobians_of_forward_mode_are_those_of_jax():
     def f(x):
         return {"a": jnp.sin(x["u"]) * x["v"], "b": jnp.sum(x["u"]) ** 2}
@@ -223,6 +225,7 @@ def test_the_default_traces_the_objective_once():
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adjoint", ["RecursiveCheckpointAdjoint", "ForwardMode"])
 def test_an_ode_by_diffrax(adjoint):
     diffrax = pytest.importorskip("diffrax")

@@ -37,6 +37,7 @@ def run_page(path, languages=("python",)):
         exec(compile("\n" * line + body, str(path), "exec"), namespace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "python"))], ids=label)
 def test_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -45,6 +46,7 @@ def test_page_runs(page, tmp_path, monkeypatch):
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "py"))], ids=label)
 def test_blocks_that_need_diffrax_run(page):
     """What the pages show as ``py`` needs a package that the tests do not ask for."""
@@ -104,6 +106,7 @@ def examples(module):
     return [test for test in found.values() if test.examples]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", modules(), ids=label)
 def test_docstring_examples(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

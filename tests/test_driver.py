@@ -115,6 +115,7 @@ def test_traces_of_a_batched_objective_are_few():
     assert loss.calls == calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [None, residual_below(1e-2)], ids=["fixed", "until"])
 def test_recording_changes_nothing(stop, x64):
     start = jnp.array([-1.0, 1.5])
@@ -172,6 +173,7 @@ def test_falling_without_limit_says_unbounded():
     assert np.isfinite(run.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [None, residual_below(1e-2)], ids=["fixed", "until"])
 def test_vmap_equals_a_loop_and_lanes_do_not_touch(stop):
     starts = jnp.array([[-1.0, 1.5], [1.0, 1.0], [0.5, 0.5], [30.0, -30.0]])
@@ -194,6 +196,7 @@ def test_vmap_equals_a_loop_and_lanes_do_not_touch(stop):
     assert np.isfinite(mapped[0]).all()
 
 
+@pytest.mark.slow
 def test_params_of_many_kinds():
     def tree_objective(p):
         return sum(jnp.sum((leaf.astype(jnp.float32) - 1) ** 2) for leaf in jax.tree.leaves(p))
@@ -301,6 +304,7 @@ def test_batched_result_is_over_all_data():
         gdjax.minimize(objective, 0.0, gdjax.gradient_descent(0.05))
 
 
+@pytest.mark.slow
 def test_fixed_length_form_is_differentiable():
     def final(rate):
         run = gdjax.minimize(quadratic, jnp.ones(1), gdjax.gradient_descent(rate), stop=None, max_steps=3)
@@ -330,6 +334,7 @@ def test_zero_steps_evaluate_the_start():
     assert (float(run.value), int(run.steps), int(run.status)) == (1.0, 0, gdjax.Status.MAX_STEPS)
 
 
+@pytest.mark.slow
 def test_a_key_may_be_a_seed_under_vmap_and_nothing_else():
     objective = gdjax.finite_sum(lambda w, x: jnp.mean((x - w) ** 2), jnp.arange(20.0), 4)
     descent = gdjax.gradient_descent(0.1)
@@ -344,6 +349,7 @@ def test_a_key_may_be_a_seed_under_vmap_and_nothing_else():
         end(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "size", "method"),
     [

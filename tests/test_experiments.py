@@ -19,6 +19,7 @@ def load(name):
     return module
 
 
+@pytest.mark.slow
 def test_rosenbrock_race_agrees_with_numpy(tmp_path, capsys):
     before = jax.config.jax_enable_x64
     load("rosenbrock_race").main(tmp_path)
@@ -49,6 +50,7 @@ def test_logistic_loss_and_minimum(logistic, x64):
     assert logistic.minimum(x, y) < expected
 
 
+@pytest.mark.slow
 def test_logistic_sgd_writes_falling_curves(logistic, tmp_path):
     logistic.main(tmp_path, steps=120)
     data = xr.open_zarr(tmp_path / "logistic_sgd.zarr")
@@ -60,6 +62,7 @@ def test_logistic_sgd_writes_falling_curves(logistic, tmp_path):
     assert (tmp_path / "logistic_sgd.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_second_order_race_converges_where_first_order_does_not(tmp_path):
     race = load("second_order_race")
     race.main(tmp_path, steps=100)
@@ -76,6 +79,7 @@ def test_second_order_race_converges_where_first_order_does_not(tmp_path):
     assert (tmp_path / "second_order_race.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_curvature_on_data_reaches_its_target_in_few_steps(tmp_path):
     study = load("curvature_on_data").study("logistic regression", shrink=4)
     steps = dict(zip(study.method.values, study.steps.values, strict=True))
@@ -84,6 +88,7 @@ def test_curvature_on_data_reaches_its_target_in_few_steps(tmp_path):
     assert float(study.loss.min()) >= study.target - 2e-6
 
 
+@pytest.mark.slow
 def test_search_race_draws_what_was_spent(tmp_path, monkeypatch, capsys):
     race = load("search_race")
     monkeypatch.setattr(race, "ways", lambda: {"grid": race.grid, "random": race.random})
@@ -94,6 +99,7 @@ def test_search_race_draws_what_was_spent(tmp_path, monkeypatch, capsys):
     assert "random" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_lasso_path_agrees_with_scikit_learn(tmp_path, capsys):
     load("lasso_path").main(tmp_path, count=12)
     assert "all within 1e-06" in capsys.readouterr().out
@@ -103,6 +109,7 @@ def test_lasso_path_agrees_with_scikit_learn(tmp_path, capsys):
     assert (tmp_path / "lasso_path.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_ista_fista_orders_the_methods(tmp_path, capsys):
     load("ista_fista").main(tmp_path, steps=200)
     assert "FISTA stays below its bound" in capsys.readouterr().out
@@ -112,6 +119,7 @@ def test_ista_fista_orders_the_methods(tmp_path, capsys):
     assert (tmp_path / "ista_fista.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_constrained_trajectories_stay_inside(tmp_path, capsys):
     load("constrained_trajectories").main(tmp_path, steps=40)
     assert "no point outside its set" in capsys.readouterr().out

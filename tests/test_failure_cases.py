@@ -86,6 +86,7 @@ RUNS = [run for run in RUNS if not run[2] or run[0] not in ("cubic_newton", "new
 """Matrices take longer to compile: what is hard is hard in float32."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "case", "wide"), RUNS, ids=[f"{s}-{c}-{'f64' if w else 'f32'}" for s, c, w in RUNS]
 )
@@ -111,6 +112,7 @@ def test_solved_or_honest(solver, case, wide):
         assert good is None or good(np.asarray(run.params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_nothing_but_nan_stops_at_once(solver):
     run = gdjax.minimize(lambda x: jnp.sum(x) * jnp.nan, jnp.ones(1), SOLVERS[solver]())
@@ -119,6 +121,7 @@ def test_nothing_but_nan_stops_at_once(solver):
     np.testing.assert_array_equal(run.params, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [name for name in SOLVERS if name != "newton_cg"])
 def test_unbounded_objective_is_named(solver):
     """Truncated Newton goes down a plane at the pace of its gradient, and runs out of steps."""
@@ -127,6 +130,7 @@ def test_unbounded_objective_is_named(solver):
     assert np.isfinite(run.params).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_zero_gradient_is_a_solution(solver):
     run = gdjax.minimize(lambda x: jnp.sum(x**2), jnp.zeros(3), SOLVERS[solver]())
@@ -134,6 +138,7 @@ def test_zero_gradient_is_a_solution(solver):
     assert int(run.steps) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_kink_is_no_success(solver):
     run = gdjax.minimize(lambda x: jnp.sum(jnp.abs(x)), jnp.array([1.0, 0.3]), SOLVERS[solver]())

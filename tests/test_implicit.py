@@ -24,6 +24,7 @@ def solve(theta, max_steps=2000):
     return gdjax.minimize(objective, jnp.zeros(3), ADAM, max_steps=max_steps, stop=STOP)
 
 
+@pytest.mark.slow
 def test_forward_reverse_and_finite_differences_agree(x64):
     """Of the params and of the value."""
 
@@ -89,6 +90,7 @@ def test_large_problems_use_products_only(x64):
     np.testing.assert_allclose(jax.grad(total)(2.0), 2 * 2.0 * n, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_learned_through_an_unrolled_run(x64):
     def loss_after(log_rate):
         run = gdjax.minimize(
@@ -121,10 +123,12 @@ def bytes_to_differentiate(method, steps):
     return jax.jit(jax.grad(final)).lower(0.01).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_unrolled_runs_keep_memory_for_the_root_of_their_steps():
     assert bytes_to_differentiate(gdjax.adam, 4096) < 8 * bytes_to_differentiate(gdjax.adam, 64)
 
 
+@pytest.mark.slow
 def test_unrolled_flat_runs_keep_states_alone():
     hessian = 40 * 40 * 4
     assert bytes_to_differentiate(lambda rate: gdjax.newton(), 512) < 512 * hessian
@@ -144,6 +148,7 @@ def test_the_lasso_is_differentiated_through_its_fixed_point(x64):
     np.testing.assert_allclose(jax.grad(lambda weight: solved(weight).value)(1.0), 2.0 + 1.0, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_correlated_lasso_against_finite_differences(x64):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(30, 8)), rng.normal(size=30)
@@ -273,6 +278,7 @@ FIRST_ORDER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST_ORDER)
 def test_first_order_methods_are_differentiated_through_what_holds_at_their_answers(x64, name):
     solve, t = FIRST_ORDER[name]
@@ -290,6 +296,7 @@ def test_first_order_methods_are_differentiated_through_what_holds_at_their_answ
     np.testing.assert_allclose(slopes, jnp.stack(columns, -1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_frank_wolfe_over_an_unknown_set_says_nan(x64):
     def ball(grad):
         return -grad / jnp.linalg.norm(grad)
@@ -316,6 +323,7 @@ METHODS_OF_A_LOGARITHM = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS_OF_A_LOGARITHM)
 def test_derivatives_of_higher_order(x64, method):
     """The minimizer of exp(x) - a x is log a, the minimum a - a log a."""

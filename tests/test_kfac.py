@@ -141,6 +141,7 @@ def by_hand(steps, rate, damping, beta):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "damping"), [(None, LEVENBERG), (0.3, 0.05)])
 def test_steps_are_those_of_the_paper(x64, rate, damping):
     found = path(gdjax.kfac(rate, damping, 0.6), 6, START, objective(penalty=l2))
@@ -160,6 +161,7 @@ def test_a_linear_layer_is_solved_in_one_step(x64):
     np.testing.assert_allclose(np.vstack([run.params["w"], run.params["b"]]), expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_affine_changes_of_activations_change_nothing(x64):
     """Theorem 1: without damping the models on the path are the same; those of gradient descent are not."""
     change, inside = RNG.normal(size=(3, 3)), RNG.normal(size=(4, 4))
@@ -194,6 +196,7 @@ def outer(columns):
     return jnp.einsum("knc,knd->ncd", rows, rows)
 
 
+@pytest.mark.slow
 def test_signals_add_up_to_the_metric(x64):
     composite = objective().at(None)
     outputs = net(START, X)
@@ -233,6 +236,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_roots_of_families_are_those_of_their_metrics(x64, name):
     """S S^T = F, and what is sampled by it has the scale of the metric that is asked for."""
@@ -270,6 +274,7 @@ def written_otherwise(params, x):
     return jax.vmap(lambda x: last["b"] + one(x) @ last["w"].T)(x)
 
 
+@pytest.mark.slow
 def test_models_of_one_example_and_transposed_matrices_take_the_same_path(x64):
     optimizer = gdjax.kfac(0.3, interval=5)
     plain, states = walk(optimizer, 7)
@@ -293,6 +298,7 @@ def test_few_numbers_outside_of_layers_have_their_whole_matrix(x64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), ours, dense)
 
 
+@pytest.mark.slow
 def test_numbers_may_be_tracers(x64):
     @jax.jit
     def final(rate, damping, decay, seed):
@@ -304,6 +310,7 @@ def test_numbers_may_be_tracers(x64):
     np.testing.assert_allclose(jax.vmap(final)(*grid), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_mini_batches_in_float32():
     x = RNG.normal(size=(300, 3)).astype(np.float32)
     labels = np.argmax(np.tanh(x @ RNG.normal(size=(3, 3))), axis=1)
@@ -316,6 +323,7 @@ def test_mini_batches_in_float32():
     assert run.state.damping < 0.5
 
 
+@pytest.mark.slow
 def test_parts_of_a_model_go_to_other_methods(x64):
     def model(p, x):
         return net(p["net"], jnp.mean(x[:, :, None] * p["scales"][None], axis=2))
@@ -350,6 +358,7 @@ def test_errors_at_the_door():
         signals.sampled(0, distributions.categorical._replace(root=None))
 
 
+@pytest.mark.slow
 def test_a_head_of_zeros_without_damping():
     x = jnp.asarray(X, jnp.float32)
     fit = gdjax.least_squares(lambda p: jnp.tanh(x @ p["w"]) @ p["v"] - jnp.sin(x[:, :1]))

@@ -47,6 +47,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [1e-3, 0.1, 1.0, 10.0, 1e3])
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("search", SEARCHES)
@@ -112,6 +113,7 @@ def test_gives_up_where_nothing_gains(search, x64):
     assert decision == GIVE_UP
 
 
+@pytest.mark.slow
 def test_slopes_decide_where_values_drown():
     """At 1e8 in float32 all these values are equal."""
     phi = lambda a: 1e8 + (a - 0.5) ** 2  # noqa: E731
@@ -120,6 +122,7 @@ def test_slopes_decide_where_values_drown():
     assert abs(trials[-1][0] - 0.5) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", [optax.adam(1e-3), optax.sgd(1e-6), optax.sgd(100.0, momentum=0.9)])
 def test_any_direction_of_optax(inner):
     f = lambda x: jnp.sum(jnp.array([1.0, 5.0, 20.0]) * (x - 1) ** 2)  # noqa: E731
@@ -128,6 +131,7 @@ def test_any_direction_of_optax(inner):
     np.testing.assert_allclose(run.params, 1, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_tiny_rates_are_lengthened():
     """A rate ten thousand times too small costs trials of the first search only; backtracking keeps it."""
     f = lambda x: jnp.sum(jnp.array([1.0, 5.0, 20.0]) * (x - 1) ** 2)  # noqa: E731
@@ -164,6 +168,7 @@ def test_inner_state_advances_at_accepted_points_only():
     assert (np.diff(values) <= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [gdjax.bfgs, gdjax.nonlinear_cg, lambda: gdjax.line_search(optax.sgd(1.0))]
 )
@@ -187,6 +192,7 @@ def test_base_shown_again_is_taken_as_it_is_now():
     np.testing.assert_array_equal(state.answer.params, params)
 
 
+@pytest.mark.slow
 def test_minibatches_are_judged_on_their_own_batch():
     rng = np.random.default_rng(0)
     features = jnp.asarray(rng.normal(size=(64, 3)))
@@ -198,6 +204,7 @@ def test_minibatches_are_judged_on_their_own_batch():
         np.testing.assert_allclose(run.params, [1.0, -2.0, 0.5], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_part_of_the_params_beside_another_method():
     """BFGS on the head, Adam on the body: values move for two reasons, the run still gets there."""
     rng = np.random.default_rng(1)
@@ -223,6 +230,7 @@ def test_part_of_the_params_beside_another_method():
     np.testing.assert_allclose(run.params["head"], best, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_numbers_may_be_traced():
     """c1 and c2 as the axis of a vmap equal a loop."""
 

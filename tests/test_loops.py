@@ -54,6 +54,7 @@ def uses_lanes(function, *arguments):
     return depth(jax.make_jaxpr(function)(*arguments).jaxpr) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [8, 16, 17, RUNS, 129])
 def test_every_run_comes_to_its_own_end(few, runs):
     numbers, scales = jnp.arange(1, runs + 1), jnp.linspace(0.5, 2.0, runs)
@@ -90,6 +91,7 @@ def rosenbrock(x, height):
     return jnp.sum(height * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [gdjax.bfgs, lambda: gdjax.gradient_descent(1e-3)])
 def test_minimize_under_vmap(few, x64, make):
     starts = jnp.asarray(np.random.default_rng(0).uniform(-2, 2, (RUNS, 4)))
@@ -111,6 +113,7 @@ def test_minimize_under_vmap(few, x64, make):
         )
 
 
+@pytest.mark.slow
 def test_derivatives_of_answers(few, x64):
     centres = jnp.linspace(-0.5, 2.0, RUNS)
 
@@ -128,6 +131,7 @@ def test_derivatives_of_answers(few, x64):
     np.testing.assert_allclose(summed, jnp.sum(-2 * (x - centres) / (4 + 12 * x**2)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_random_keys_and_mini_batches(few):
     data = jnp.asarray(np.random.default_rng(1).normal(size=(24, 2)), jnp.float32)
     objective = gdjax.finite_sum(lambda w, batch: jnp.sum((w[None] - batch) ** 2), data, 6)
@@ -174,6 +178,7 @@ def test_collectives_see_all_runs(few):
     assert fixed[0] == fixed[-1]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_lost_stays_lost(few):
     def one(rate):
         return gdjax.minimize(lambda x: x**4, 2.0, gdjax.gradient_descent(rate), max_steps=100).status

@@ -37,6 +37,7 @@ def path(optimizer, steps=5, at=None):
     return jax.tree.map(np.asarray, run.trace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solve", [conjugate_gradients(100, 1e-14), sample_space])
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
 def test_solvers_agree(x64, solve, momentum):
@@ -47,6 +48,7 @@ def test_solvers_agree(x64, solve, momentum):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_the_formula(x64):
     """Against the dense formula in NumPy, with the Fisher matrix from the divergence."""
     rate, damping, momentum = 0.5, 0.1, 0.7
@@ -66,6 +68,7 @@ def test_steps_are_those_of_the_formula(x64):
     np.testing.assert_allclose(last, x, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_path_does_not_depend_on_the_parametrization(x64):
     """Full-rank Fisher, no damping: w = A v gives the same models; gradient descent gives others."""
     x, y = jnp.asarray(RNG.normal(size=(30, 2))), jnp.asarray(RNG.integers(0, 2, size=30))
@@ -88,6 +91,7 @@ def test_a_linear_gaussian_model_is_solved_in_one_step(x64):
     np.testing.assert_allclose(run.params, np.linalg.lstsq(np.asarray(x), np.asarray(y))[0], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_levenberg_damping_falls_where_the_model_is_good(x64):
     optimizer = gdjax.natural_gradient(damping=Levenberg(1.0))
     run = gdjax.minimize(objective(), start(), optimizer, stop=None, max_steps=60)
@@ -96,6 +100,7 @@ def test_levenberg_damping_falls_where_the_model_is_good(x64):
     assert run.value < 0.1 * plain.value
 
 
+@pytest.mark.slow
 def test_numbers_may_be_tracers(x64):
     def final(rate, damping, momentum):
         optimizer = gdjax.natural_gradient(rate, damping, momentum)
@@ -107,6 +112,7 @@ def test_numbers_may_be_tracers(x64):
     )
 
 
+@pytest.mark.slow
 def test_mini_batches_are_seen_inside():
     data = (np.repeat(INPUTS, 8, 0).astype(np.float32), np.repeat(LABELS, 8, 0))
     batches = gdjax.objectives.supervised(model, distributions.categorical.loss, data, 12)

@@ -27,6 +27,7 @@ def quadratic(seed, values):
     return (lambda x: 0.5 * (x - center) @ matrix @ (x - center)), np.asarray(matrix), np.asarray(center)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solve", [newton.absolute, newton.shifted, newton.damped])
 @pytest.mark.parametrize("step", [None, 1.0])
 def test_a_quadratic_takes_one_step(x64, solve, step):
@@ -77,6 +78,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("wide", [False, True])
 def test_rosenbrock(name, wide):
@@ -87,6 +89,7 @@ def test_rosenbrock(name, wide):
         assert float(run.value) == pytest.approx(float(rosenbrock(run.params)), rel=1e-4, abs=1e-14)
 
 
+@pytest.mark.slow
 def test_forcing_tightens_as_the_gradient_falls(x64):
     def f(x):
         return jnp.sum(jnp.cosh(x * jnp.arange(1.0, 21.0)))
@@ -104,6 +107,7 @@ def test_forcing_tightens_as_the_gradient_falls(x64):
     assert float(jnp.max(jnp.abs(x))) < 1e-3
 
 
+@pytest.mark.slow
 def test_negative_curvature_is_followed_to_the_boundary(x64):
     """The model along the gradient falls without end: the first step is as long as the parameters."""
     x = jnp.array([0.3, 0.4])
@@ -124,6 +128,7 @@ def test_negative_curvature_is_followed_to_the_boundary(x64):
     assert float(state.memory.region.radius) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_the_region_follows_the_gains_told_by_gradients(x64):
     """The rule in NumPy along a run on Rosenbrock's function, whose search shortens some steps."""
     x = jnp.array([-1.2, 1.0])
@@ -155,6 +160,7 @@ def test_the_region_follows_the_gains_told_by_gradients(x64):
     assert shortened > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [20, 50])
 def test_a_crooked_valley_takes_no_more_steps_than_a_trust_region_of_its_kind(x64, size):
     def valley(x):
@@ -180,6 +186,7 @@ def test_no_matrix_in_truncated_newton():
     assert f"[{n},{n}]" not in program
 
 
+@pytest.mark.slow
 def test_vmap_is_a_loop(x64):
     starts = jnp.array([[-1.2, 1.0], [0.0, 0.0]])
     for method in (gdjax.newton(), gdjax.newton_cg()):
@@ -219,6 +226,7 @@ INNER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INNER)
 def test_a_part_is_minimized_while_the_rest_is_held(x64, name):
     start = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), START)
@@ -232,6 +240,7 @@ def test_a_part_is_minimized_while_the_rest_is_held(x64, name):
     np.testing.assert_allclose(run.params["head"], alone.params, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_newton_on_the_head_and_adam_on_the_body(x64):
     start = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), START)
     method = gdjax.partition({"second": gdjax.newton(1.0), "first": optax.adam(0.05)}, LABELS)

@@ -38,6 +38,7 @@ FORGET = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*REMEMBER, *FORGET])
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 def test_what_is_said_to_be_remembered_is(name, poison):

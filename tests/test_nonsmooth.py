@@ -25,6 +25,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_the_gap_closes(name, x64):
     problem = SMALL[name]()
@@ -45,6 +46,7 @@ def test_the_gap_closes(name, x64):
     assert gap > 1e-6
 
 
+@pytest.mark.slow
 def test_names_match_the_problems(x64):
     assert set(SMALL) == set(nonsmooth.__all__) | set(constrained.__all__)
     assert set(bench.problems()) == set(SMALL)
@@ -85,6 +87,7 @@ def test_lasso_and_logistic_agree_with_scikit_learn(x64):
     np.testing.assert_allclose(run.params, peer.coef_[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_benchmark_rows(x64):
     """The smallest problem through the whole benchmark, and a path on little data."""
     problem = nonsmooth.elastic_net()

@@ -17,6 +17,7 @@ def orders(n):
     return lambda keys: draw(keys, jnp.arange(n, dtype=jnp.int32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000])
 def test_shuffled_is_a_permutation(n):
     found = np.asarray(orders(n)(jax.random.split(jax.random.key(0), 20)))
@@ -45,6 +46,7 @@ def batches(objective, count, key=0):
     return np.asarray(draw(jnp.arange(count)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "size"), [(12, 4), (12, 12), (13, 4), (5, 1)])
 def test_an_epoch_visits_each_example_once(n, size):
     objective = gdjax.finite_sum(lambda w, batch: jnp.mean(batch) * w, jnp.arange(n), size)

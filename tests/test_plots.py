@@ -169,6 +169,7 @@ def test_a_path_ends_where_its_run_does(runs):
     assert len(ax.lines[0].get_xdata()) == 5
 
 
+@pytest.mark.slow
 def test_animate_writes_a_gif(runs, tmp_path):
     paths = runs.isel(learning_rate=0, seed=0)
     file = plots.animate(paths, gdjax.problems.booth(), tmp_path / "race.gif", variable="x", frames=4)

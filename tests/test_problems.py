@@ -53,6 +53,7 @@ def build(name, dim=None):
     return problems.catalogue[name]() if dim is None else problems.catalogue[name](dim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dim"), CASES)
 def test_values_and_gradients_are_the_published_formula(x64, name, dim):
     problem, transcription = build(name, dim), TRANSCRIPTIONS[name]
@@ -66,6 +67,7 @@ def test_values_and_gradients_are_the_published_formula(x64, name, dim):
     np.testing.assert_allclose(gradients, differences, rtol=1e-7, atol=1e-8 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dim"), CASES)
 def test_optima_are_stationary_minima_with_the_stated_value(x64, name, dim):
     problem = build(name, dim)
@@ -112,6 +114,7 @@ def test_no_cancellation_near_the_minimum_in_float32():
     assert float(problems.ackley().objective(x)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", problems.catalogue)
 @pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64"])
 def test_contract(name, wide):
@@ -142,6 +145,7 @@ def test_contract(name, wide):
                 assert low <= optimum.params[1] <= high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNING)
 def test_learning_problems_take_batches_and_keep_their_optimum(name):
     full, drawn = problems.catalogue[name](), problems.catalogue[name](batch_size=32)
@@ -190,6 +194,7 @@ def test_logistic_regression_against_scikit_learn(x64):
     assert accuracy > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e3, 1e6])
 def test_logistic_regression_is_stable_far_out(size):
     problem = problems.logistic_regression(weight_decay=0.0)
@@ -209,6 +214,7 @@ def test_network_starts_as_he_says_and_takes_any_width():
         np.testing.assert_array_equal(layer["bias"], 0)
 
 
+@pytest.mark.slow
 def test_curvature_sees_inside_the_learning_problems():
     problem = problems.softmax_regression(batch_size=16)
     batch = problem.objective.sample(jax.random.key(0), 0)

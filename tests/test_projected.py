@@ -78,6 +78,7 @@ def test_spectral_steps_are_those_of_the_paper(x64):
     assert len(np.unique(seen, axis=0)) >= 12
 
 
+@pytest.mark.slow
 def test_spectral_solves_to_the_residual(x64):
     for projection, start in ((projections.non_negative, -jnp.ones(12)), (projections.simplex, jnp.ones(12))):
         run = gdjax.minimize(squares(), start, gdjax.spectral_projected_gradient(projection), stop=TIGHT)
@@ -91,6 +92,7 @@ def test_spectral_solves_to_the_residual(x64):
             np.testing.assert_allclose(x, nnls(A, B)[0], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_no_point_leaves_the_box(x64):
     """Not one evaluation but the start's is outside, to the last bit."""
     box = Partial(projections.box, lower=jnp.full(12, 0.1), upper=jnp.full(12, 0.17))
@@ -142,6 +144,7 @@ def test_the_optimizer_inside_moves_once_a_point_on_mini_batches():
     assert np.sum((A @ x - B) ** 2) < 1.2 * np.sum((A @ nnls(A, B)[0] - B) ** 2)
 
 
+@pytest.mark.slow
 def test_spectral_maps_over_radii_and_stays_true_at_the_edges(x64):
     def solve(radius):
         ball = Partial(projections.l2_ball, radius=radius)

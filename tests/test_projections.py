@@ -136,6 +136,7 @@ def points(case, count=16, seed=1, scale=2.0):
     return scale * np.random.default_rng(seed).normal(size=(count, *case.shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("x64")
 def test_nearest_point(name):
@@ -154,6 +155,7 @@ def test_nearest_point(name):
     assert np.all(np.sum(moved**2, 1) <= np.sum(moved * gap, 1) + 1e-12), "firmly nonexpansive"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_float32_zero_and_nan(name):
     case = CASES[name]
@@ -169,6 +171,7 @@ def test_float32_zero_and_nan(name):
         assert np.all(np.isfinite(slopes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["simplex", "l2_ball", "linf_ball", "halfspace", "spectral_ball"])
 @pytest.mark.usefixtures("x64")
 def test_jit_and_vmap_are_the_loop(name):
@@ -176,6 +179,7 @@ def test_jit_and_vmap_are_the_loop(name):
     np.testing.assert_allclose(CASES[name].project(x[3]), compiled(name, 64)(x)[3], atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["l1_ball_center", "second_order_cone", "density", "spectral_ball"])
 @pytest.mark.usefixtures("x64")
 def test_derivatives(name):
@@ -203,6 +207,7 @@ def numbers_of(name):
     }[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -223,6 +228,7 @@ def test_numbers_of_sets_are_differentiable(name):
     check_grads(function, (x, number), order=1, modes=("rev",), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_simplex_at_extreme_scales():
     p = projections.simplex(jnp.array([1e8, 1e8 + 8, 1.0], jnp.float32))
     assert p.tolist() == [0.0, 1.0, 0.0]
@@ -369,6 +375,7 @@ def test_types_stay_with_x64_on():
     assert p.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_repeated_spectra_have_derivatives():
     """Where eigenvalues or singular values coincide or vanish, as at an identity or a matrix of rank one."""
@@ -390,6 +397,7 @@ def test_repeated_spectra_have_derivatives():
         np.testing.assert_allclose(slope, difference, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_transport_in_hard_cases():
     rng = np.random.default_rng(6)
@@ -417,6 +425,7 @@ def test_intersection_by_tolerance():
         projections.intersection(x, ())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_against_cvxpy():
     cvxpy = pytest.importorskip("cvxpy")

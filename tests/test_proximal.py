@@ -61,6 +61,7 @@ def by_hand(a, b, weight, rate, steps, momentum, restart):
     return np.stack(points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("momentum", "restart", "named"),
     [
@@ -110,6 +111,7 @@ def test_backtracking_needs_no_rate_and_closes_the_gap(x64):
             assert abs(lasso_gap(scale * a, scale * b, 2.0 * scale**2, np.asarray(run.params))) < 1e-8
 
 
+@pytest.mark.slow
 def test_lasso_of_the_failure_cases(x64):
     """100 normal(key 0, (50, 20)), b = A 1, lambda 1, in float32: the peer's proximal gradient is NaN at step 25."""
     a = (100 * jax.random.normal(jax.random.key(0), (50, 20))).astype(jnp.float32)
@@ -125,6 +127,7 @@ def test_lasso_of_the_failure_cases(x64):
         assert run.value <= run.trace[0]
 
 
+@pytest.mark.slow
 def test_weights_and_rates_are_axes(x64):
     a, b = design()
     f = half_squares(a, b)
@@ -163,6 +166,7 @@ def test_strongly_convex_momentum_keeps_its_rate(x64):
     np.testing.assert_allclose(again.params, run.params, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_infeasible_starts_and_lost_domains(x64):
     a, b = design(60, 8)
     inside = regularizers.indicator(lambda w: jnp.maximum(w, 0))
@@ -188,6 +192,7 @@ def test_infeasible_starts_and_lost_domains(x64):
     np.testing.assert_allclose(barrier.params, 0.5, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_statuses_tell_the_truth():
     l1 = regularizers.l1(1.0)
     start = jnp.ones(2)

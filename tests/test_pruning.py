@@ -38,6 +38,7 @@ def test_levels():
     assert levels(Halving(90), 90) == []
 
 
+@pytest.mark.slow
 def test_the_rule_follows_numpy():
     """One after the other: each is compared with those that came before."""
     rng = np.random.default_rng(0)

@@ -82,6 +82,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_directions_follow_the_published_update(name, x64):
     method, inverse = METHODS[name]
@@ -133,6 +134,7 @@ def two_loops(g, pairs):
     return -r
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [1, 3, 10])
 def test_compact_form_is_the_two_loop_recursion(memory, x64):
     x, g, p = accepted(trail(gdjax.lbfgs(memory), rosenbrock, jnp.array([-1.2, 1.0, 0.5, 2.0]), 40))
@@ -152,6 +154,7 @@ def test_full_memory_is_bfgs_from_a_scaled_identity(x64):
     np.testing.assert_allclose(p[-1], -H @ g[-1], rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [gdjax.bfgs, gdjax.dfp, gdjax.lbfgs])
 def test_quadratics_end_within_n_steps_of_an_exact_search(method, x64):
     n = 6
@@ -182,6 +185,7 @@ def moves(g, s, y, p, along, paired=True, failed=False):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damped", [False, True])
 @pytest.mark.parametrize("kind", ["dense", "pairs"])
 def test_negative_curvature_is_skipped_or_damped(kind, damped, x64):
@@ -227,6 +231,7 @@ def test_no_square_array_in_lbfgs():
     assert sum(leaf.size for leaf in jax.tree.leaves(method.init(params))) <= (2 * memory + 4) * n + 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [gdjax.bfgs, gdjax.lbfgs, gdjax.sr1])
 def test_lanes_equal_single_runs(method, x64):
     starts = jnp.asarray(np.random.default_rng(3).uniform(-2, 2, (4, 4)))

@@ -265,6 +265,7 @@ def descent(sample, seed):
     )
 
 
+@pytest.mark.slow
 def test_a_design_is_one_axis_with_its_values_as_labels(tmp_path):
     space = {"rate": sweeps.log_uniform(0.01, 0.4), "scale": sweeps.uniform(0.5, 1.0)}
     design, seen = sweeps.sobol(space, 6), []

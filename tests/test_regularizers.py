@@ -82,6 +82,7 @@ def shifts(shape):
     return np.concatenate([dense, 1e-4 * single, -1e-4 * single])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("x64")
 def test_prox_minimizes(name):

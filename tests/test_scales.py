@@ -66,6 +66,7 @@ STEEP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEEP)
 def test_squares_of_gradients_may_overflow(name):
     start = {"a": jnp.array([3.0, 2.5]), "b": jnp.float32(2.0)}
@@ -77,6 +78,7 @@ def test_squares_of_gradients_may_overflow(name):
         np.testing.assert_allclose(leaf, -np.log(20) / 20, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-25, 1e30])
 @pytest.mark.parametrize("name", ["bfgs", "lbfgs", "nonlinear_cg", "trust_region"])
 def test_objectives_of_any_size(name, size):
@@ -136,6 +138,7 @@ EVERY |= {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_a_gradient_that_is_no_number_ends_the_run_at_once(name):
     """With the value that the start has (Optim.jl, issue 948); one coordinate is enough."""
@@ -146,6 +149,7 @@ def test_a_gradient_that_is_no_number_ends_the_run_at_once(name):
     assert (status(run), int(run.steps), float(run.value)) == ("NONFINITE", 0, 1.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slope", [jnp.nan, jnp.inf])
 @pytest.mark.parametrize("name", ["bfgs", "newton_cg", "trust_region", "lbfgsb"])
 def test_a_trial_without_a_gradient_was_too_long(name, slope):
@@ -173,6 +177,7 @@ def test_scales_are_ones_unless_rounding_hides_columns():
     np.testing.assert_array_equal(scales(jnp.array([jnp.nan, 1.0, 1.0]), one), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, "newton", "lbfgs", "bfgs", "newton_cg", "nonlinear_cg"])
 def test_columns_of_unlike_size(name):
     """A logistic regression with columns from 0.01 to 1e5: solved, or said not to be."""

@@ -122,6 +122,7 @@ def test_a_maximizing_study_is_refused():
         gdjax.search.ask_and_tell(Up(), seeded, SPACE, {"seed": jnp.arange(1)})
 
 
+@pytest.mark.slow
 def test_optuna_beats_a_grid_at_equal_budget():
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -151,6 +152,7 @@ def test_brackets_are_hyperbands():
         brackets(81, 1)
 
 
+@pytest.mark.slow
 def test_hyperband_finds_what_a_grid_finds_in_fewer_steps():
     def draw(count, key):
         return {"learning_rate": 10 ** jax.random.uniform(key, (count,), minval=-4.0, maxval=-1.1)}
@@ -289,6 +291,7 @@ def test_designs_of_steps_choices_and_integers_by_logarithm():
         gdjax.sweeps.sobol({"optimizer": ["sgd", "adam"]}, 4)
 
 
+@pytest.mark.slow
 def test_hyperband_over_a_space_and_names_that_are_taken():
     space = {"learning_rate": gdjax.sweeps.log_uniform(1e-4, 0.07), "twice": [1, 2]}
     found = gdjax.search.hyperband(

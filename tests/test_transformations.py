@@ -104,6 +104,7 @@ for stop in (None, gdjax.stopping.residual_below(1e-4)):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [SHARDS, EXPLICIT], ids=["shard_map", "explicit"])
 def test_runs_on_four_devices(program, python):
     python(program, **FOUR)
@@ -135,6 +136,7 @@ def test_the_first_state_may_be_donated(method):
     assert run.init().params.tolist() == [0] * 4
 
 
+@pytest.mark.slow
 def test_programs_export_with_symbolic_sizes():
     scope = export.SymbolicScope()
     rows, size, many = (export.symbolic_shape(text, scope=scope) for text in ("n,3", "n", "b,4"))
@@ -152,6 +154,7 @@ def test_programs_export_with_symbolic_sizes():
     assert export.export(mapped)(shape(many)).call(jnp.zeros((3, 4))).shape == (3,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bfgs", "trust_region", "levenberg_marquardt", "adam", "nonlinear_cg"])
 def test_methods_export_for_params_of_any_size(name):
     (n,) = export.symbolic_shape("n")
@@ -161,6 +164,7 @@ def test_methods_export_for_params_of_any_size(name):
     np.testing.assert_allclose(found, solve(jnp.zeros(3)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_whole_result_is_written_and_read(python, tmp_path):
     pytest.importorskip("flatbuffers")
     solve = jax.jit(lambda x: gdjax.minimize(rosenbrock, x, gdjax.lbfgs()))
@@ -187,6 +191,7 @@ def test_registering_twice_or_beside_another_is_no_error():
     exporting.register({"again": [like]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_every_method_runs_under_strict_promotion(name):
     objective = gdjax.least_squares(residuals)

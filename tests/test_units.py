@@ -62,6 +62,7 @@ def method(name, unit, factor):
     return entry(**{key: given[key] * scale(unit, factor) for key, scale in UNITS.get(name, {}).items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_units_change_no_verdict(name, x64):
     """Powers of two, so that nothing is rounded: methods without a step of their own do exactly the same."""
@@ -93,6 +94,7 @@ SOLVERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_large_and_small_units_from_zero(name):
     """At zero the params have no size: the gradient is small in large units, and nothing has converged."""
@@ -133,6 +135,7 @@ WALLED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wide", [False, True], ids=["f32", "f64"])
 @pytest.mark.parametrize("name", WALLED)
 def test_a_wall_hides_no_slope(name, wide):
@@ -171,6 +174,7 @@ def test_a_box_narrower_than_the_tolerance(name, x64):
     np.testing.assert_allclose(run.params, 8e-8, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_counts_about_1e16():
     """A constant fitted to counts: in their units the gradient at the start is 5e-13."""
     counts = jnp.asarray(np.random.default_rng(0).normal(8.5e15, 1.5e15, 60), jnp.float32)

@@ -83,6 +83,7 @@ def test_the_list_is_whole():
     assert set(CANNOT) <= set(CONSTRUCTORS)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", sorted(set(CONSTRUCTORS) - set(CANNOT)))
 def test_runs_unchanged(name):

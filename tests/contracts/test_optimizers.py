@@ -75,7 +75,13 @@ def abstract_update(optimizer, params, state):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "dtype", ["float16", "bfloat16", pytest.param("float32", marks=pytest.mark.smoke), "float64"]
+    "dtype",
+    [
+        pytest.param("float16", marks=pytest.mark.slow),
+        pytest.param("bfloat16", marks=pytest.mark.slow),
+        pytest.param("float32", marks=pytest.mark.smoke),
+        pytest.param("float64", marks=pytest.mark.slow),
+    ],
 )
 def test_types_and_structure_are_kept(name, dtype, x64):
     """Updates have the params' types and states keep theirs, float64 hyperparameters or not."""
@@ -104,6 +110,7 @@ def walk(optimizer, params, count):
     return params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_compiled_equals_eager_and_composes(name):
     """scan = a loop by hand; alone, in a chain, and masked to all of its tree it takes the same steps.
@@ -119,6 +126,7 @@ def test_compiled_equals_eager_and_composes(name):
     close(jax.jit(lambda p: steps(optimizer, p, 3)[0])(params), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if numbers(CATALOGUE[name])])
 def test_mapped_hyperparameters_equal_a_loop(name):
     """Every float of the signature at once is an axis of `jax.vmap`."""
@@ -135,6 +143,7 @@ def test_mapped_hyperparameters_equal_a_loop(name):
         close(jax.tree.map(lambda leaf, lane=lane: leaf[lane], mapped), one, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_zero_half_precision_gradient_gives_a_zero_update(name):
     flat = gdjax.least_squares(lambda params: jax.tree.map(lambda leaf: 0.0 * leaf, residuals(params)))
@@ -157,6 +166,7 @@ def check_truth(run, first):
         assert residual <= 1e-5 * max(1, first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_results_are_true(name):
     """Descends, and says what it did; so it does at a learning rate that makes it diverge."""
