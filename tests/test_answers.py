@@ -125,6 +125,7 @@ def test_every_wrapper_keeps_what_holds(name):
     np.testing.assert_allclose(found, [0.5, 0.5, 0.5, 1.5, 1.5, 1.5, 1.5], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mini_batches_report_what_is_minimized():
     features = jax.random.normal(jax.random.key(0), (64, 5))
     data = (features, features @ jnp.arange(5.0))
@@ -147,6 +148,7 @@ def joint_run(method, scale, max_steps=2000):
     return (run.params, run.value), run
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_partition_hold_together():
     def run(scale):
         l1 = gdjax.proximal_gradient(0.05, regularizers.l1(scale))
@@ -187,6 +189,7 @@ def test_parts_that_overlap_are_refused():
         joint_run(both, 1.0)
 
 
+@pytest.mark.slow
 def test_a_state_crosses_a_loop_by_hand():
     lower = jnp.zeros(3)
     method = optax.chain(optax.identity(), gdjax.lbfgsb(lower, 0.6))
@@ -318,6 +321,7 @@ def test_without_a_run_the_call_is_named():
         stingy(gdjax.lbfgs()).update(START, gdjax.lbfgs().init(START), START)
 
 
+@pytest.mark.slow
 def test_multi_steps_hand_on_what_methods_need():
     run = gdjax.minimize(objective(1.0), START, optax.MultiSteps(gdjax.lbfgs(), 2), max_steps=60)
     assert run.status == gdjax.Status.CONVERGED

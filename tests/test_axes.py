@@ -168,6 +168,7 @@ def linear(seed):
     return Linear(jax.random.normal(jax.random.key(seed), (2, 3)))
 
 
+@pytest.mark.slow
 def test_callable_pytrees_are_axes():
     def fitted(model):
         return gdjax.Run(

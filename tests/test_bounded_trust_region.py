@@ -148,6 +148,7 @@ def test_finds_what_scipy_finds(x64, low, high):
     assert run.residual < 1e-6 < np.linalg.norm(grad)
 
 
+@pytest.mark.slow
 def test_equal_bounds_fix_variables(x64):
     fixed = np.array([2.0, 0.25, 2.0, 2.0, 2.0, 2.0])
     lower, upper = np.where(fixed == 0.25, fixed, -2.0), fixed
@@ -246,6 +247,7 @@ def test_gauss_newton_curvature(x64):
     np.testing.assert_allclose(run.params, [0.5, 0.25], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_verdicts(x64):
     @jax.jit
     def solve(slope, bend, lower, upper):

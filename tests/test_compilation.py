@@ -79,6 +79,7 @@ def test_an_option_that_is_not_known_is_not_used(monkeypatch):
     compilation._understood.cache_clear()
 
 
+@pytest.mark.slow
 def test_both_ways_come_to_the_same(x64):
     start = jnp.asarray(np.random.default_rng(0).uniform(-2, 2, 12))
     objective = gdjax.problems.rosenbrock(12).objective
@@ -153,6 +154,7 @@ _X = {
 """Operations on four numbers between 0 and 1, all of which a kernel may hold."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not compilation._understood(), reason="this version of XLA has a way of its own")
 def test_a_kernel_comes_to_what_many_do():
     """All operations that `jaxprs.elemental` lets pass, in one kernel, and each by its own."""

@@ -96,6 +96,7 @@ def lagrangian(x, h, g, lam, mu, rho):
     return lam @ h + rho / 2 * h @ h + (np.sum(np.maximum(0, mu + rho * g) ** 2) - mu @ mu) / (2 * rho)
 
 
+@pytest.mark.slow
 def test_merit_functions_are_the_published_and_weights_their_derivatives(x64):
     rng = np.random.default_rng(3)
     h, g, lam, mu, rho = rng.normal(size=3), rng.normal(size=4), rng.normal(size=3), rng.uniform(size=4), 7.0

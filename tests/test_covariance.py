@@ -35,6 +35,7 @@ def test_nist_misra1a_in_float32():
     np.testing.assert_allclose(np.sqrt(np.diagonal(found)), [2.7070075241, 7.2668688436e-06], rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [1e4, 1e8, 1e-6, 1e15])
 def test_units_change_nothing_but_units(unit):
     found = np.asarray(covariance(line(unit), at(unit)), float)
@@ -77,6 +78,7 @@ def test_what_the_data_do_not_determine_is_infinite():
     assert both[2, 2] > 0
 
 
+@pytest.mark.slow
 def test_too_few_residuals_and_exact_fits():
     few = covariance(least_squares(lambda p: jnp.stack([p[0] + p[1] - 1.0])), jnp.ones(2))
     np.testing.assert_array_equal(few, [[np.inf, -np.inf], [-np.inf, np.inf]])

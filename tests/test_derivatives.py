@@ -137,6 +137,7 @@ def test_three_fishers_agree_for_natural_parameters(name, penalty):
         assert np.linalg.eigvalsh(exact).min() > -1e-12
 
 
+@pytest.mark.slow
 def test_gaussian_fisher_is_not_gauss_newton_but_the_divergence_agrees():
     objective, params = _objective("gaussian")
     exact = dense(derivatives.fisher(distributions.gaussian), objective, params)
@@ -146,6 +147,7 @@ def test_gaussian_fisher_is_not_gauss_newton_but_the_divergence_agrees():
     assert np.abs(by_gauss_newton - exact).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_metric_is_the_second_derivative_of_the_divergence(name):
     family, outputs = FAMILIES[name], _outputs(name)

@@ -135,6 +135,7 @@ def test_the_default_of_many_residuals_or_many_params_that_bear_reverse_mode_onl
     assert gdjax.default_optimizer(reverse_only, many)[0] == "lbfgs()"
 
 
+@pytest.mark.slow
 def test_the_default_under_vmap_and_jit():
     runs = jax.jit(jax.vmap(lambda x: minimize(forward_only, x)))(jnp.stack([START, 2 * START]))
     assert runs.method == "bfgs()"
@@ -196,6 +197,7 @@ def test_jacobians_of_forward_mode_are_those_of_jax():
     )
 
 
+@pytest.mark.slow
 def test_forward_mode_differentiates_what_it_closes_over():
     def slope_at(c):
         return jax.grad(forward_mode(lambda x: jnp.sum(root(c * x))))(START)

@@ -291,6 +291,7 @@ def test_flat_method_on_batches_ends_near_the_mean():
     np.testing.assert_allclose(run.value, objective.full(run.params), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_batched_result_is_over_all_data():
     data = jnp.arange(16.0)
     objective = gdjax.finite_sum(lambda w, batch: jnp.mean((batch - w) ** 2), data, batch_size=2)

@@ -146,6 +146,7 @@ def test_a_kink_is_no_success(solver):
     assert float(run.value) <= 1.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_types_of_all_kinds(solver, x64):
     """Float32 params under a float64 loss; a tree of float32 and bfloat16; a scalar."""
@@ -171,6 +172,7 @@ def test_types_of_all_kinds(solver, x64):
         gdjax.minimize(lambda x: x**2, 3, SOLVERS[solver]())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [gdjax.levenberg_marquardt, gdjax.gauss_newton])
 @pytest.mark.parametrize("factor", [1.0, 1e3, 1e-3])
 def test_least_squares_at_any_scale(method, factor):
@@ -184,6 +186,7 @@ def test_least_squares_at_any_scale(method, factor):
     np.testing.assert_allclose(run.params, 1, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_residuals_that_leave_their_domain():
     objective = gdjax.least_squares(lambda x: jnp.log(x))
     run = gdjax.minimize(objective, jnp.array([10.0]), gdjax.levenberg_marquardt())

@@ -119,6 +119,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_agrees_with_the_published_equation(name, x64):
     optimizer, published = PAIRS[name]
@@ -145,6 +146,7 @@ def test_nesterov_is_the_look_ahead_form_with_its_base_points(x64):
         np.testing.assert_allclose(y + rate * decay * state.velocity, x, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_nesterov_at_a_constant_rate_is_optax_sgd():
     ours, theirs = (
         gdjax.minimize(objective, START, o, stop=None, max_steps=50).params
@@ -153,6 +155,7 @@ def test_nesterov_at_a_constant_rate_is_optax_sgd():
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_changed_learning_rate_compiles_nothing_new():
     traces = []
 
@@ -168,6 +171,7 @@ def test_a_changed_learning_rate_compiles_nothing_new():
     assert len(traces) == first <= 4
 
 
+@pytest.mark.slow
 def test_hypergradient_is_finite_where_gradients_are_zero():
     """A coordinate that the objective ignores (a dead unit) does not poison the derivative."""
 
@@ -211,6 +215,7 @@ def test_inject_hyperparams_and_tree_map_params_know_the_methods():
     np.testing.assert_array_equal(optax.tree.get(doubled, "mu"), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_master_copy_lets_small_steps_add_up(dtype):
     w = jnp.asarray(256.0 if dtype == jnp.bfloat16 else 2048.0, dtype)
@@ -278,6 +283,7 @@ def test_clipping_keeps_the_direction_of_overflowing_gradients():
     assert np.isnan(clip.update(jnp.array([1.0, jnp.nan]), state)[0]).any()
 
 
+@pytest.mark.slow
 def test_clipping_agrees_with_optax_where_nothing_overflows():
     rng = np.random.default_rng(0)
     tree = {

@@ -58,6 +58,7 @@ def test_equals_the_careful_step(max_steps, record, x64):
     assert_same(fast, slow, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_equals_numpy(x64):
     rates, steps = np.array([1e-3, 1e-2, 0.1]), 300
 
@@ -126,6 +127,7 @@ def test_sees_a_nan_gradient_that_the_optimizer_hides():
     assert fast.status[-1] == Status.MAX_STEPS
 
 
+@pytest.mark.slow
 def test_sees_a_value_that_overflows_and_comes_back():
     def f(x):
         return jnp.where(jnp.abs(x - 5) < 0.5, jnp.inf, 0.0) - x
@@ -186,6 +188,7 @@ def test_reverse_mode_passes():
     np.testing.assert_allclose(fast, slow, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_op_by_op(x64):
     """Without compilation the same numbers: a guard against a compiler that gets a fast path wrong."""
 
@@ -207,6 +210,7 @@ def test_blocks_fit(max_steps, stride):
         assert cut.every * cut.keep == stride
 
 
+@pytest.mark.slow
 def test_few_numbers_lie_run_by_run_innermost():
     def make(rate):
         return gdjax.Run(rosenbrock, jnp.array([-1.0, 1.5]), optax.adam(rate), stop=None, max_steps=50)
@@ -215,6 +219,7 @@ def test_few_numbers_lie_run_by_run_innermost():
     assert "f32[64,2]{0,1}" in solve.lower(jnp.linspace(1e-3, 1e-2, 64)).compile().as_text()
 
 
+@pytest.mark.slow
 def test_forward_and_reverse_mode_agree_under_vmap():
     def end(rate):
         run = gdjax.Run(rosenbrock, jnp.array([-1.0, 1.5]), optax.sgd(rate), stop=None, max_steps=30)
@@ -226,6 +231,7 @@ def test_forward_and_reverse_mode_agree_under_vmap():
     np.testing.assert_allclose(reverse, forward, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 20])
 def test_second_derivatives_in_a_learning_rate(x64, size):
     """Of params that are laid out for many runs, too."""

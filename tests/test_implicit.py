@@ -134,6 +134,7 @@ def test_unrolled_flat_runs_keep_states_alone():
     assert bytes_to_differentiate(lambda rate: gdjax.newton(), 512) < 512 * hessian
 
 
+@pytest.mark.slow
 def test_the_lasso_is_differentiated_through_its_fixed_point(x64):
     """Coordinates apart: x = soft(b, w), F = (x - b)^2 / 2 + w |x|."""
     b = jnp.array([3.0, -0.4, -2.0])
@@ -167,6 +168,7 @@ def test_correlated_lasso_against_finite_differences(x64):
     np.testing.assert_allclose(slope, (above - below) / 2e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_projected_answer_is_differentiated(x64):
     """The projection of c onto the simplex: entries off the support stand still."""
     stop = gdjax.stopping.residual_below(1e-10)

@@ -220,6 +220,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", BROKEN)
 @pytest.mark.parametrize("how", ["unknown", "raises"])
 def test_what_cannot_be_read_costs_speed_and_nothing_else(part, how, small_lanes, monkeypatch):

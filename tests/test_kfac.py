@@ -286,6 +286,7 @@ def test_models_of_one_example_and_transposed_matrices_take_the_same_path(x64):
     assert changed == [True, True, False, False, True, False], "the first three, then one in five"
 
 
+@pytest.mark.slow
 def test_few_numbers_outside_of_layers_have_their_whole_matrix(x64):
     """Where no layer is, the direction is natural gradient's."""
 

@@ -25,6 +25,7 @@ def updates_of(optimizer, grads):
     return np.stack(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [1, 3])
 def test_shampoo_on_a_matrix(x64, interval):
     eps, rate = 1e-4, 0.1
@@ -39,6 +40,7 @@ def test_shampoo_on_a_matrix(x64, interval):
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_shampoo_on_a_tensor_and_a_vector(x64):
     grads = np.random.default_rng(1).normal(size=(5, 3, 2, 4))
     factors = [1e-4 * np.eye(d) for d in (3, 2, 4)]
@@ -55,6 +57,7 @@ def test_shampoo_on_a_tensor_and_a_vector(x64):
     np.testing.assert_allclose(updates_of(gdjax.shampoo(1.0), vectors)[-1], expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_soap_on_a_matrix(x64):
     b1, b2, eps, rate, interval = 0.9, 0.95, 1e-8, 0.01, 2
     left, right = np.zeros((4, 4)), np.zeros((3, 3))
@@ -83,6 +86,7 @@ def test_soap_is_adam_where_no_axis_is_rotated(x64):
     np.testing.assert_allclose(found, updates_of(optax.adam(0.01), grads), rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [gdjax.shampoo, gdjax.soap])
 def test_half_precision_zero_gradients_and_trees(method):
     params = {"w": jnp.ones((3, 2), jnp.float16), "b": jnp.float32(1.0), "c": jnp.ones(4, jnp.bfloat16)}
@@ -94,6 +98,7 @@ def test_half_precision_zero_gradients_and_trees(method):
         assert not jnp.any(update)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [gdjax.shampoo, gdjax.soap])
 def test_numbers_may_be_tracers(method):
     def value_after(rate):
@@ -113,6 +118,7 @@ def test_an_interval_below_one_is_refused():
         gdjax.soap(interval=0)
 
 
+@pytest.mark.slow
 def test_perturbed_leaves_a_saddle_and_kicks_within_its_ball():
     saddle = gdjax.perturbed(gdjax.gradient_descent(0.05), radius=0.01, wait=50, key=3)
     params, zero = jnp.zeros(5), jnp.zeros(5)

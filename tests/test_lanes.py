@@ -51,6 +51,7 @@ def assert_same(found, runs, rtol, variables=("value", "residual", "params")):
     np.testing.assert_array_equal(found.status, runs.status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, 4, "auto"])
 def test_each_run_as_if_alone(lanes):
     found = gdjax.sweep(descent, AXES, lanes=lanes, params=True)
@@ -60,6 +61,7 @@ def test_each_run_as_if_alone(lanes):
     assert_same(found, alone(descent, AXES), 1e-6)
 
 
+@pytest.mark.slow
 def test_each_run_as_if_alone_in_float64(x64):
     starts = np.random.default_rng(0).uniform(-2, 2, (12, 2))
     found = gdjax.sweep(rosenbrock, {"start": starts}, lanes=5, params=True)
@@ -118,6 +120,7 @@ def test_lanes_do_not_wait():
     assert found.attrs["lanes"] == 8
 
 
+@pytest.mark.slow
 def test_traces_are_those_of_the_runs():
     def trial(rate, seed):
         return descent(rate, seed, gdjax.every(20, lambda step: {"f": step.value, "x": step.params}))
@@ -131,6 +134,7 @@ def test_traces_are_those_of_the_runs():
     assert found.step.values[1] == 20
 
 
+@pytest.mark.slow
 def test_mini_batches():
     data = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
 
@@ -200,6 +204,7 @@ def test_tolerances_starts_and_keys_can_be_axes():
     assert (found.status == Status.CONVERGED).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", ["auto", None])
 def test_memory_that_runs_out_halves_the_chunk(lanes, monkeypatch):
     whole = gdjax.sweep(descent, AXES, lanes=lanes)
@@ -242,6 +247,7 @@ def test_errors_in_lanes(lanes):
         gdjax.sweep(descent, AXES, lanes=lanes)
 
 
+@pytest.mark.slow
 def test_tuned_lanes_tries_every_candidate_on_one_sample(monkeypatch):
     from gdjax.sweeps import tuning
 

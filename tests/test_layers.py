@@ -45,6 +45,7 @@ def sequence(p):
     return jnp.mean(jnp.tanh(x @ p["w"] + p["b"][None, None]) @ p["v"].T, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [plain, one_example, matrices_first, nested, columns, sequence])
 def test_layers_are_found_and_make_the_gradient(model, x64):
     params = jax.tree.map(jnp.asarray, PARAMS)

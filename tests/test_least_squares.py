@@ -42,6 +42,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "problem"), [*(("region", problem) for problem in RESIDUALS), *((m, "helix") for m in METHODS)]
 )
@@ -57,6 +58,7 @@ def test_finds_what_scipy_finds(x64, method, problem):
     assert float(run.value) == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", RESIDUALS)
 def test_float32(problem):
     residual, start = RESIDUALS[problem]
@@ -71,6 +73,7 @@ def test_float32(problem):
     np.testing.assert_allclose(run.params, known.x, atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "constructor", [gdjax.gauss_newton, lambda: gdjax.gauss_newton(1.0), gdjax.levenberg_marquardt]
 )
@@ -84,6 +87,7 @@ def test_rank_deficient_and_under_determined_residuals(x64, constructor):
     np.testing.assert_allclose(wide @ run.params, target[:2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_ill_conditioned_jacobian_is_not_squared(x64):
     basis = np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))[0]
     matrix, target = basis[:, :4] * np.logspace(0, -10, 4), basis @ np.ones(8)
@@ -118,6 +122,7 @@ def test_factors_take_one_pass_through_the_model(outputs):
     assert len(passes) == 1
 
 
+@pytest.mark.slow
 def test_other_convex_losses(x64):
     matrix, target = np.random.default_rng(3).normal(size=(30, 3)), np.arange(30) % 2
     f = gdjax.Composite(lambda x: matrix @ x, lambda z: jnp.sum(jnp.logaddexp(0, z) - target * z))
@@ -136,6 +141,7 @@ def test_covariance_of_a_linear_fit_is_the_textbooks(x64):
     np.testing.assert_allclose(gdjax.covariance(f, jnp.asarray(best)), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_covariance_agrees_with_curve_fit(x64):
     run = gdjax.minimize(gdjax.least_squares(decay), jnp.array([1.0, 1.0]), gdjax.levenberg_marquardt())
     known = scipy.optimize.curve_fit(lambda t, a, b: a * np.exp(-b * t), TIMES, SEEN, [1.0, 1.0])[1]
@@ -144,6 +150,7 @@ def test_covariance_agrees_with_curve_fit(x64):
     assert np.isnan(exact).all()
 
 
+@pytest.mark.slow
 def test_vmap_is_a_loop(x64):
     starts = jnp.array([[-1.2, 1.0], [2.0, 2.0], [0.0, 0.0]])
     method = gdjax.levenberg_marquardt()
@@ -153,6 +160,7 @@ def test_vmap_is_a_loop(x64):
         np.testing.assert_allclose(both.params[i], alone.params, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_numbers_may_be_traced_and_the_state_keeps_its_types(x64):
     f = gdjax.least_squares(valley)
 
@@ -171,6 +179,7 @@ def test_numbers_may_be_traced_and_the_state_keeps_its_types(x64):
     assert all(jax.tree.leaves(same))
 
 
+@pytest.mark.slow
 def test_a_part_of_the_parameters(x64):
     f = gdjax.least_squares(lambda p: jnp.concatenate([p["w"] * p["b"] - 2, p["w"][:1] - 1]))
     start = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(0.5)}
@@ -180,6 +189,7 @@ def test_a_part_of_the_parameters(x64):
         np.testing.assert_allclose(run.params["w"], [1.6, 4.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constructor", [gdjax.levenberg_marquardt, gdjax.gauss_newton])
 def test_errors_at_the_door(constructor):
     with pytest.raises(TypeError, match="least_squares"):
@@ -189,6 +199,7 @@ def test_errors_at_the_door(constructor):
         gdjax.minimize(penalized, jnp.ones(2), constructor())
 
 
+@pytest.mark.slow
 def test_a_gradient_that_only_reverse_mode_loses(x64):
     t = jnp.linspace(0.0, 4.0, 30)
 
@@ -203,6 +214,7 @@ def test_a_gradient_that_only_reverse_mode_loses(x64):
     np.testing.assert_allclose(run.params, [1.2, 3.0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_jacobian_that_is_not_finite_is_not_taken(x64):
     objective = gdjax.least_squares(lambda p: jnp.stack([jnp.sqrt(p[0]), p[1] - 1.0]))
     run = gdjax.minimize(objective, jnp.array([0.0, 3.0]), gdjax.levenberg_marquardt())
@@ -213,6 +225,7 @@ def test_a_jacobian_that_is_not_finite_is_not_taken(x64):
     assert 0 < run.value < 0.1
 
 
+@pytest.mark.slow
 def test_an_under_determined_jacobian_that_only_reverse_mode_loses(x64):
     def residual(p):
         return jnp.array([jnp.where(p[0] > 0, jnp.sqrt(p[0]), 0.0) + p[1] * p[2] - 2])

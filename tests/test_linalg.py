@@ -29,6 +29,7 @@ SPECTRA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["positive", "clustered"])
 def test_cg_solves(name):
     matrix, right = symmetric(SPECTRA[name]), normal(12)
@@ -71,6 +72,7 @@ def test_cg_says_where_the_matrix_is_not_definite():
     assert float(found.residual) == pytest.approx(3**0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECTRA)
 def test_minres_solves(name):
     matrix, right = symmetric(SPECTRA[name]), normal(12)
@@ -109,6 +111,7 @@ def _model(matrix, gradient, step):
     return gradient @ step + 0.5 * step @ matrix @ step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.parametrize("radius", [1e-3, 0.3, 1e3])
 def test_truncated_cg_keeps_its_promises(name, radius):
@@ -131,6 +134,7 @@ def test_truncated_cg_keeps_its_promises(name, radius):
     assert bool(found.negative) == (name == "indefinite" and radius > 1)
 
 
+@pytest.mark.slow
 def test_truncated_cg_with_an_infinite_radius_is_truncated_newton():
     matrix, gradient = symmetric(SPECTRA["positive"]), normal(12)
     found = linalg.truncated_cg(
@@ -145,6 +149,7 @@ def test_truncated_cg_with_an_infinite_radius_is_truncated_newton():
     assert float(found.decrease) == pytest.approx(-_model(indefinite, gradient, found.step), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 1e20, 1e30])
 @pytest.mark.parametrize("solver", ["cg", "minres", "truncated_cg"])
 def test_float32_at_any_scale_of_the_right_hand_side(solver, scale):
@@ -228,6 +233,7 @@ def test_every_number_may_be_mapped():
     np.testing.assert_allclose(jnp.linalg.norm(by_steihaug.step[:2], axis=1), [0.1, 1.0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_shifted_cholesky_leaves_positive_matrices_alone():
     matrix, right = symmetric(SPECTRA["positive"]), normal(12)
     found = linalg.shifted_cholesky(jnp.asarray(matrix))
@@ -236,6 +242,7 @@ def test_shifted_cholesky_leaves_positive_matrices_alone():
     np.testing.assert_allclose(found.solve(jnp.asarray(right)), scipy.linalg.solve(matrix, right), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_shifted_cholesky_of_indefinite_matrices(scale):
     matrix = scale * symmetric(SPECTRA["indefinite"])

@@ -244,6 +244,7 @@ def test_numbers_may_be_traced():
         np.testing.assert_allclose(together[lane], reach(c1[lane], c2[lane]), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_second_search_compiles_nothing():
     traces = []
 

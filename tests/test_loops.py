@@ -77,6 +77,7 @@ def test_what_is_not_mapped_is_shared(few):
     np.testing.assert_allclose(totals, by_hand(27, 1.0)[1] * np.arange(RUNS), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_vmaps_inside_each_other(few):
     numbers, scales = jnp.arange(1, RUNS + 1), jnp.linspace(0.5, 2.0, 19)
     for outer, inner in [((0, None), (None, 0)), ((None, 0), (0, None))]:
@@ -149,6 +150,7 @@ def test_random_keys_and_mini_batches(few):
         np.testing.assert_allclose(value[i], alone[1], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_printed_on_the_way_is_printed(few, capfd):
     def objective(x):
         jax.debug.print("at {}", x)
@@ -163,6 +165,7 @@ def test_what_is_printed_on_the_way_is_printed(few, capfd):
     assert capfd.readouterr().out.count("at") >= 20
 
 
+@pytest.mark.slow
 def test_collectives_see_all_runs(few):
     def one(start, stop):
         descent = gdjax.gradient_descent(0.01)

@@ -82,6 +82,7 @@ def test_four_devices_in_a_process_of_their_own(python):
     assert printed.strip().endswith("the same")
 
 
+@pytest.mark.slow
 def test_one_device_needs_no_mesh():
     assert as_mesh(None) is None
     assert as_mesh(Mesh(np.array(jax.devices()[:1]), ("x",))) is None

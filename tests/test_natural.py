@@ -84,6 +84,7 @@ def test_the_path_does_not_depend_on_the_parametrization(x64):
     assert np.max(np.abs(weights(plain, change) - weights(plain, jnp.eye(2)))) > 0.1
 
 
+@pytest.mark.slow
 def test_a_linear_gaussian_model_is_solved_in_one_step(x64):
     x, y = jnp.asarray(RNG.normal(size=(20, 3))), jnp.asarray(RNG.normal(size=20))
     f = gdjax.least_squares(lambda w: x @ w - y)
@@ -122,6 +123,7 @@ def test_mini_batches_are_seen_inside():
     assert run.value < 0.05
 
 
+@pytest.mark.slow
 def test_errors_at_the_door():
     optimizer = gdjax.natural_gradient()
     with pytest.raises(TypeError, match="natural_gradient needs params and value_fn"):

@@ -47,6 +47,7 @@ def test_absolute_inverts_the_size_of_the_eigenvalues(x64):
     np.testing.assert_allclose(updates, -vectors @ ((vectors.T @ grad) / np.abs(values)), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_damping_and_shift_are_the_textbooks(x64):
     f, matrix, _ = quadratic(2, [0.5, 2.0, 3.0])
     x = jnp.ones(3)
@@ -60,6 +61,7 @@ def test_damping_and_shift_are_the_textbooks(x64):
     assert float(jnp.dot(method.update(grad, method.init(x), x, value_fn=indefinite)[0], grad)) < 0
 
 
+@pytest.mark.slow
 def test_saddle_free_escapes_where_pure_newton_is_caught(x64):
     def saddle(x):
         return jnp.sum(x**4 / 4 - x**2 / 2)
@@ -196,6 +198,7 @@ def test_vmap_is_a_loop(x64):
             np.testing.assert_allclose(both.params[i], alone.params, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_schedules_and_tracers(x64):
     f, _, center = quadratic(3, [1.0, 2.0])
 

@@ -57,6 +57,7 @@ def test_names_match_the_problems(x64):
         assert np.isfinite(problem.objective(random))
 
 
+@pytest.mark.slow
 def test_lasso_and_logistic_agree_with_scikit_learn(x64):
     from sklearn.linear_model import Lasso, LogisticRegression
 
@@ -102,6 +103,7 @@ def test_benchmark_rows(x64):
     assert all(float(row[2]) <= bench.TARGET for row in rows)
 
 
+@pytest.mark.slow
 def test_total_variation_by_admm(x64):
     from gdjax import regularizers
 

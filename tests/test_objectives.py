@@ -91,6 +91,7 @@ def test_batches_average_to_the_whole():
     np.testing.assert_allclose(whole.at(None)(0.3), objective.full(0.3), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_full_batch_is_gradient_descent_on_the_mean():
     data = jnp.arange(10.0)
     whole = gdjax.finite_sum(lambda w, batch: jnp.mean((batch - w) ** 2), data)
@@ -100,6 +101,7 @@ def test_full_batch_is_gradient_descent_on_the_mean():
     assert run.status == gdjax.Status.CONVERGED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [None, 64])
 def test_data_are_arguments_not_constants(size):
     """The compiled program holds no array of the data's size, and another data set compiles nothing."""
@@ -113,6 +115,7 @@ def test_data_are_arguments_not_constants(size):
     assert not re.search(r"constant dense<.*tensor<4096x", text)
 
 
+@pytest.mark.slow
 def test_least_squares_and_composite_are_their_formulas():
     f = gdjax.least_squares(lambda x: {"a": x - 3.0, "b": 2.0 * x[:1]})
     x = jnp.array([1.0, 2.0])

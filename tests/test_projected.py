@@ -66,6 +66,7 @@ def spg(x, steps, project, memory=10):
     return np.stack(points)
 
 
+@pytest.mark.slow
 def test_spectral_steps_are_those_of_the_paper(x64):
     run = gdjax.minimize(
         squares(), jnp.ones(12), gdjax.spectral_projected_gradient(projections.simplex), stop=None, max_steps=25,
@@ -114,6 +115,7 @@ def test_no_point_leaves_the_box(x64):
         assert points.max() == 0.17
 
 
+@pytest.mark.slow
 def test_any_optimizer_becomes_feasible_and_knows_when_it_is_done(x64):
     exact = nnls(A, B)[0]
     for inner in (
@@ -131,6 +133,7 @@ def test_any_optimizer_becomes_feasible_and_knows_when_it_is_done(x64):
         gdjax.minimize(squares(), jnp.ones(12), gdjax.projected(gdjax.bfgs(), projections.simplex))
 
 
+@pytest.mark.slow
 def test_the_optimizer_inside_moves_once_a_point_on_mini_batches():
     """Each point is shown on two batches; Adam's moments see one of them."""
     loss = lambda w, batch: 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)  # noqa: E731
@@ -177,6 +180,7 @@ def on_simplex_exactly():
     return x
 
 
+@pytest.mark.slow
 def test_frank_wolfe_open_loop_takes_the_published_steps(x64):
     method = gdjax.frank_wolfe(simplex_vertex, step=open_loop)
     run = gdjax.minimize(
@@ -195,6 +199,7 @@ def test_frank_wolfe_open_loop_takes_the_published_steps(x64):
         x = x + 2 / (k + 2) * (np.eye(12)[np.argmin(g)] - x)
 
 
+@pytest.mark.slow
 def test_steps_away_reach_the_face_of_the_solution(x64):
     """Lacoste-Julien and Jaggi (2015): linear with steps away, sublinear without; the gap bounds the error."""
     exact = on_simplex_exactly()
@@ -225,6 +230,7 @@ def test_oracles_minimize_over_their_sets():
         nuclear_vertex(jnp.ones(3))
 
 
+@pytest.mark.slow
 def test_exponentiated_gradient_takes_the_published_steps(x64):
     method = gdjax.mirror_descent(0.05, mirror.simplex_entropy())
     run = gdjax.minimize(
@@ -237,6 +243,7 @@ def test_exponentiated_gradient_takes_the_published_steps(x64):
         x /= x.sum()
 
 
+@pytest.mark.slow
 def test_mirror_descent_converges_in_every_geometry(x64):
     full = np.linalg.lstsq(A, B)[0]
     for geometry, exact, tolerance in (
@@ -253,6 +260,7 @@ def test_mirror_descent_converges_in_every_geometry(x64):
         np.testing.assert_allclose(run.params, exact, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_polyak_steps_find_a_point_in_an_intersection(x64):
     """The largest distance to three discs that touch: Polyak's step needs nothing but its lowest value, zero."""
     centers = jnp.array([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.0]])
@@ -267,6 +275,7 @@ def test_polyak_steps_find_a_point_in_an_intersection(x64):
     assert farthest(run.params) <= 1e-9
 
 
+@pytest.mark.slow
 def test_subgradients_keep_the_best_point(x64):
     def f(x):
         return jnp.sum(jnp.abs(x - jnp.array([0.3, 0.7])))
@@ -278,6 +287,7 @@ def test_subgradients_keep_the_best_point(x64):
     np.testing.assert_allclose(run.value, f(run.params))
 
 
+@pytest.mark.slow
 def test_subgradients_stay_at_the_kink_that_is_the_minimum():
     """JAX's derivative of abs at 0 is 1: the method moves on, and its answer does not."""
     for rate in (gdjax.polyak(0.0), 0.1):

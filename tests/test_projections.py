@@ -244,6 +244,7 @@ def test_simplex_at_extreme_scales():
     assert abs(float(np.asarray(many, float).sum()) - 1) < 1e-6
 
 
+@pytest.mark.slow
 def test_balls_at_extreme_scales():
     half = 0.5**0.5
     names = ("l1_ball", "l2_ball", "l1_sphere", "l2_sphere")
@@ -277,6 +278,7 @@ def test_spheres_from_their_centres():
         assert inside[1] < 0 < inside[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_spheres_are_nearest():
     """No point of the sphere is nearer, among many."""
@@ -293,6 +295,7 @@ def test_spheres_are_nearest():
             assert nearest <= np.linalg.norm(on - x, axis=1).min() + 1e-12
 
 
+@pytest.mark.slow
 @hypothesis.given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=7), st.floats(1e-3, 1e3))
 def test_simplex_properties(entries, total):
     x = np.zeros(7, np.float32) - 1e7
@@ -366,6 +369,7 @@ def test_trees_and_types():
     np.testing.assert_allclose(stack["s"][1], 0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_types_stay_with_x64_on():
     x32 = jnp.ones(3, jnp.float32)
@@ -415,6 +419,7 @@ def test_transport_in_hard_cases():
         projections.transport_polytope(np.zeros((2, 3)), np.ones(3), np.ones(2))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_intersection_by_tolerance():
     x = points(CASES["intersection"])[0]

@@ -85,6 +85,7 @@ def test_steps_are_those_of_the_papers(momentum, restart, named, x64):
     assert not np.allclose(restarts[1], restarts[2])
 
 
+@pytest.mark.slow
 def test_value_is_the_whole_objective_and_residual_a_subgradient(x64):
     a, b = design()
     f, r = half_squares(a, b), regularizers.l1(2.0)
@@ -98,6 +99,7 @@ def test_value_is_the_whole_objective_and_residual_a_subgradient(x64):
     assert run.residual < 1e3 * np.linalg.norm(least)
 
 
+@pytest.mark.slow
 def test_backtracking_needs_no_rate_and_closes_the_gap(x64):
     a, b = design()
     for scale in (1e-3, 1.0, 1e3):
@@ -147,6 +149,7 @@ def test_weights_and_rates_are_axes(x64):
     np.testing.assert_allclose(run.params, runs.params[1], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_strongly_convex_momentum_keeps_its_rate(x64):
     """Nesterov (2004): the error falls by 1 - sqrt(mu / L) a step, here 0.9."""
     curvature = jnp.logspace(0, 2, 20)
@@ -215,6 +218,7 @@ def test_statuses_tell_the_truth():
         proximal.backtracked(shrink=1.5)
 
 
+@pytest.mark.slow
 def test_mini_batches_keep_the_answer_sparse():
     a, b = design(64, 10)
     loss = lambda w, batch: 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)  # noqa: E731
@@ -225,6 +229,7 @@ def test_mini_batches_keep_the_answer_sparse():
     assert loss(run.params, (a, b)) < 0.1 * loss(jnp.zeros(10), (a, b))
 
 
+@pytest.mark.slow
 def test_trees_and_closures_cross_jit(x64):
     a, b = design()
 
@@ -244,6 +249,7 @@ def test_trees_and_closures_cross_jit(x64):
     assert abs(lasso_gap(a, b, 2.0, w)) < 1e-8
 
 
+@pytest.mark.slow
 def test_mini_batches_end_with_the_whole_objective_and_its_regularizer():
     data = jnp.arange(8.0)
     objective = gdjax.finite_sum(lambda w, batch: jnp.mean((batch - w) ** 2), data, 2)

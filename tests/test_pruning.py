@@ -71,6 +71,7 @@ def test_losers_stop_at_rungs_and_winners_go_through(pruned, whole):
     assert pruned.steps.sum() < 0.7 * whole.steps.sum()
 
 
+@pytest.mark.slow
 def test_values_of_losers_belong_to_their_points():
     runs = gdjax.sweep(
         trial, {"rate": RATES}, lanes=Lanes(8, prune=Halving(10, 3)), progress=False, params=True
@@ -78,6 +79,7 @@ def test_values_of_losers_belong_to_their_points():
     np.testing.assert_allclose(runs.value, runs.params.values**2 @ [1.0, 2.0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_runs_that_diverge_are_pruned_or_said_to_fail():
     rates = jnp.array([0.1, 5.0, 0.2, 9.0, 0.05, 0.3])
     runs = gdjax.sweep(trial, {"rate": rates}, lanes=Lanes(2, prune=Halving(40, 2)), progress=False)
@@ -86,6 +88,7 @@ def test_runs_that_diverge_are_pruned_or_said_to_fail():
     assert np.isfinite(runs.value).all()
 
 
+@pytest.mark.slow
 def test_mini_batch_runs_are_compared_over_all_data():
     data = jax.random.normal(jax.random.key(0), (64,))
 
@@ -100,6 +103,7 @@ def test_mini_batch_runs_are_compared_over_all_data():
     assert int(runs.status[0]) == gdjax.Status.PRUNED
 
 
+@pytest.mark.slow
 def test_halving_is_checked():
     for wrong in (Halving(0), Halving(5, 1), 3):
         with pytest.raises(ValueError, match="Halving"):

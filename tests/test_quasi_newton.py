@@ -98,6 +98,7 @@ def test_directions_follow_the_published_update(name, x64):
         np.testing.assert_allclose(H @ y, s, rtol=1e-8, atol=1e-10)  # the secant equation
 
 
+@pytest.mark.slow
 def test_self_scaling_enlarges_the_inverse_before_the_update(x64):
     """Where s^T B s exceeds s^T y; with B inverted by brute force."""
     x, g, p = accepted(trail(gdjax.bfgs(), rosenbrock, jnp.array([-1.2, 1.0, 0.5]), 25))
@@ -244,6 +245,7 @@ def test_lanes_equal_single_runs(method, x64):
         assert abs(int(alone.steps) - int(lanes.steps[k])) <= 0.2 * int(alone.steps)
 
 
+@pytest.mark.slow
 def test_trees_are_vectors(x64):
     """The same problem as a tree and as one vector: the same steps."""
     tree = {"a": jnp.array([[-1.2, 1.0]]), "b": (jnp.array(0.5), jnp.array([2.0]))}
@@ -254,6 +256,7 @@ def test_trees_are_vectors(x64):
     np.testing.assert_allclose(flatten(apart.params), together.params, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_needs_fewer_evaluations_than_scipy(x64):
     """Rosenbrock in 10 dimensions, the same tolerance on the same norm at least."""
     from scipy import optimize
@@ -274,6 +277,7 @@ def test_memory_is_checked(memory):
         gdjax.lbfgs(memory)
 
 
+@pytest.mark.slow
 def test_empty_parts_are_left_alone():
     """A partition whose label no leaf carries."""
     optimizer = optax.partition({"a": optax.sgd(0.1), "b": gdjax.bfgs()}, {"x": "a"})
@@ -285,6 +289,7 @@ def test_pairs_memory_is_named():
     assert limited_memory.PairMemory._fields == ("steps", "changes", "inverse", "scales")
 
 
+@pytest.mark.slow
 def test_rounding_beside_a_stiff_wall_is_called_rounding():
     """On a circle of weight 1e6 float32 resolves no descent along it, however small the last pairs' curvature."""
 

@@ -293,6 +293,7 @@ def test_a_design_is_one_axis_with_its_values_as_labels(tmp_path):
     np.testing.assert_array_equal(loaded.coords["scale"], design["scale"])
 
 
+@pytest.mark.slow
 def test_a_member_called_like_something_else_keeps_its_axis_name():
     def trial(sample, rate):
         return {"value": sample["value"] * sample["rate"] * rate}

@@ -109,6 +109,7 @@ def test_prox_minimizes(name):
     assert np.all(np.sum(moved**2, 1) <= np.sum(moved * gap, 1) + 1e-12), "firmly nonexpansive"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_float32_zero_and_types(name):
     x = points(name).astype(np.float32)
@@ -124,6 +125,7 @@ def test_float32_zero_and_types(name):
     assert half.dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["l1", "l2", "nuclear", "total_variation", "entropy"])
 @pytest.mark.usefixtures("x64")
 def test_vmap_is_the_loop(name):
@@ -141,6 +143,7 @@ def test_jit_is_eager(name):
     np.testing.assert_allclose(compiled(name, 64)(0.8, points(name), 0.7)[0], eager, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["l2", "linf", "group_labels", "nuclear", "fused_lasso", "entropy"])
 @pytest.mark.usefixtures("x64")
 def test_derivatives(name):
@@ -160,6 +163,7 @@ CONJUGATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONJUGATES)
 @pytest.mark.usefixtures("x64")
 def test_moreau(name):
@@ -173,6 +177,7 @@ def test_moreau(name):
         np.testing.assert_allclose(jax.jit(twice.prox)(x, step), again, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_conjugate_of_entropy_has_its_value():
     """The conjugate of x log x is exp(y - 1), whose proximal operator solves s exp(u - 1) + u = y."""
@@ -238,6 +243,7 @@ def test_total_variation_in_float32():
     assert rows.tolist() == [[1.0, 3.0], [1.0, 1.0]]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_wright_omega():
     from scipy.special import lambertw
@@ -252,6 +258,7 @@ def test_wright_omega():
     )
 
 
+@pytest.mark.slow
 def test_logarithms_at_extreme_scales():
     """By their optimality conditions, in float32."""
     x = np.array([-1e25, -1e4, -1.0, 0.0, 1e-6, 1.0, 1e4, 1e25], np.float32)
@@ -273,6 +280,7 @@ def test_logarithms_at_extreme_scales():
     assert np.isinf(regularizers.log_barrier().value(jnp.array([0.0])))
 
 
+@pytest.mark.slow
 def test_norms_at_extreme_scales():
     big, small = jnp.array([3e25, 4e25], jnp.float32), jnp.array([3e-25, 4e-25], jnp.float32)
     prox, value = jax.jit(regularizers.l2().prox), jax.jit(regularizers.l2().value)
@@ -285,6 +293,7 @@ def test_norms_at_extreme_scales():
     np.testing.assert_allclose(both, [2.4e25, 3.2e25, 2.4e-25, 3.2e-25], rtol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_against_cvxpy():
     cvxpy = pytest.importorskip("cvxpy")
@@ -306,6 +315,7 @@ def test_against_cvxpy():
         np.testing.assert_allclose(ours, variable.value, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_values_against_their_formulas():
     x = np.array([3.0, -0.5, 0.0, 2.0], np.float32)
     known = {
@@ -403,6 +413,7 @@ def test_errors_at_the_door():
         regularizers.scaled(regularizers.l1, 2.0)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_flat_at_zero_whatever_jax_says_of_abs():
     """Norms have their minimum at 0: of all subgradients there the value's derivative is the one that rests."""
     names = ["l1", "weighted_l1", "l2", "linf", "elastic_net", "huber", "group_rows", "group_labels"]

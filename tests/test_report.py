@@ -245,6 +245,7 @@ def test_long_traces_of_many_settings_are_thinned(tmp_path):
     assert len(text) < 2_000_000
 
 
+@pytest.mark.slow
 def test_a_design_is_mapped_by_its_values(tmp_path):
     space = {"rate": sweeps.log_uniform(1e-4, 1.0), "decay": sweeps.uniform(0.0, 0.9)}
     design = sweeps.sobol(space, 64)
@@ -292,6 +293,7 @@ def test_a_store_that_is_not_complete_says_so(tmp_path):
     assert [row[-2:] for row in page.rows[1:19]].count(["-", "0"]) == 5
 
 
+@pytest.mark.slow
 def test_a_store_with_boxes_missing_is_read_as_it_stands(tmp_path):
     def trial(rate, seed):
         start = jnp.ones(2) + seed
@@ -330,6 +332,7 @@ def test_mistakes_are_calledand_leave_no_page(options, words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_paths_that_hold_no_sweep(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no store"):
         report.write(tmp_path / "none.zarr", tmp_path / "report.html")
@@ -340,6 +343,7 @@ def test_paths_that_hold_no_sweep(tmp_path):
         report.write(sweep_like().value, tmp_path / "report.html")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     store, page = tmp_path / "runs.zarr", tmp_path / "new" / "page.html"
     sweep_like(steps=3).to_zarr(store, zarr_format=2)
@@ -501,6 +505,7 @@ def accuracies():
     return runs.assign(accuracy=1 / (1 + runs.value), loss=1 / (1 + runs.loss))
 
 
+@pytest.mark.slow
 def test_more_may_be_better(tmp_path):
     runs = accuracies()
     text, page = written(runs, tmp_path, by="accuracy", maximize=True)

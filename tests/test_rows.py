@@ -84,6 +84,7 @@ def loss(w, batch):
     return jnp.mean((inputs @ w - targets) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "size"), [("BCOO", None), ("BCOO", 4), ("BCSR", 4), ("csr", 4)])
 def test_runs_are_those_over_dense_data(form, size):
     dense, found = (
@@ -101,6 +102,7 @@ def test_runs_are_those_over_dense_data(form, size):
     assert float(found.value) == pytest.approx(float(dense.value), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_default_method_and_supervised():
     data = (FORMS["BCOO"](), TARGETS)
     found = gdjax.minimize(gdjax.finite_sum(loss, data), jnp.zeros(D))
@@ -110,6 +112,7 @@ def test_the_default_method_and_supervised():
     assert float(seen.at(batch)(jnp.ones(D))) == pytest.approx(float(loss(jnp.ones(D), batch)))
 
 
+@pytest.mark.slow
 def test_made_inside_compiled_code_and_mapped():
     """As a trial makes it: from a matrix that is known, and from one that is traced."""
     known = FORMS["unsorted"]()

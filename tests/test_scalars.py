@@ -27,6 +27,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("size", [2, 3])
 def test_equals_jax(name, size, x64):
@@ -85,6 +86,7 @@ def test_anything_else_is_left_alone():
     )
 
 
+@pytest.mark.slow
 def test_a_run_op_by_op(x64):
     """The same run with no compiler in it at all."""
 

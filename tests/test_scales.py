@@ -16,6 +16,7 @@ def status(run):
     return gdjax.Status(int(run.status)).name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-30, 1e-15, 1.0, 3e27, 1e38])
 def test_norms_survive_the_squares(size):
     """Against NumPy in float64; a unit is a power of two, so that scaling rounds nothing."""
@@ -91,12 +92,14 @@ def test_objectives_of_any_size(name, size):
     np.testing.assert_allclose(run.params, 0.3, rtol=2e-2)  # as near as the stop asks for
 
 
+@pytest.mark.slow
 def test_wide_types_overflow_too(x64):
     f = lambda x: jnp.sum(jnp.exp(200 * x) - x)  # noqa: E731 - 1e208 at the start
     run = gdjax.minimize(f, jnp.array([2.4, 2.0]), gdjax.bfgs())
     np.testing.assert_allclose(run.params, -np.log(200) / 200, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_residuals_of_any_size():
     f = gdjax.least_squares(lambda x: 1e17 * jnp.array([x[0] - 1, 10 * (x[1] - x[0] ** 2), x[0] * 1e-3]))
     run = gdjax.minimize(f, jnp.array([-1.2, 1.0]), gdjax.levenberg_marquardt())
@@ -161,6 +164,7 @@ def test_a_trial_without_a_gradient_was_too_long(name, slope):
     np.testing.assert_allclose(run.params, 5, atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_slope_that_is_infinite_into_a_wall_is_none():
     """The minimum of the root of x is at the bound, where its slope is infinite."""
     for method in (gdjax.lbfgsb(0.0, 4.0), gdjax.bounded_trust_region(0.0, 4.0)):
@@ -204,6 +208,7 @@ def oscillated(x):
     return jnp.where(x != 0, jnp.sign(safe) * jnp.exp(log + 0.049 * wave), x)
 
 
+@pytest.mark.slow
 def test_the_default_gets_over_waves(x64):
     """BBOB's f2 (Hansen et al., INRIA RR-6829, 2009): second derivatives see the next wave only."""
     optimum = jnp.array([1.3, -2.1, 0.7, 3.2, -0.4])

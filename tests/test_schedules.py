@@ -129,6 +129,7 @@ def make(name, arguments):
     return getattr(schedules, name)(**extra, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", schedules.__all__)
 def test_every_argument_may_be_a_tracer(name):
     """All arguments at once under jit and vmap, inside and outside, equal a Python loop."""
@@ -151,6 +152,7 @@ def test_every_argument_may_be_a_tracer(name):
     assert all(np.isfinite(slope) for slope in slopes.values()), slopes
 
 
+@pytest.mark.slow
 def test_a_schedule_argument_is_an_axis_of_runs():
     def run(steps):
         rate = schedules.warmup(schedules.cosine(0.1, steps), 3)
@@ -160,6 +162,7 @@ def test_a_schedule_argument_is_an_axis_of_runs():
     np.testing.assert_allclose(jax.vmap(run)(lengths), [run(n) for n in (5, 20, 40)], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_changed_argument_compiles_nothing_new():
     traces = []
 

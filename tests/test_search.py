@@ -29,6 +29,7 @@ def population():
     return gdjax.search.population_based(trial, {"learning_rate": RATES}, rounds=4, steps=5, explore=keep)
 
 
+@pytest.mark.slow
 def test_first_round_is_every_members_own(population):
     for i in (0, 3):
         alone = gdjax.minimize(
@@ -37,6 +38,7 @@ def test_first_round_is_every_members_own(population):
         np.testing.assert_allclose(population.value[0, i], alone.value, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_losers_go_on_as_winners(population):
     rates = population.learning_rate.values
     for number in range(3):
@@ -48,6 +50,7 @@ def test_losers_go_on_as_winners(population):
     assert population.value[-1].max() < population.value[0].max()
 
 
+@pytest.mark.slow
 def test_states_are_exchanged_with_settings(population):
     """A member that took over a state comes to what its parent comes to."""
     parent = population.parent[0].values
@@ -55,6 +58,7 @@ def test_states_are_exchanged_with_settings(population):
     np.testing.assert_allclose(population.value[1, child], population.value[1, parent[child]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_population_is_checked_at_the_door():
     with pytest.raises(ValueError, match="one length"):
         gdjax.search.population_based(trial, {"learning_rate": 0.1}, rounds=1, steps=1)
@@ -101,6 +105,7 @@ def seeded(learning_rate, power, seed):
     return gdjax.Run(lambda x: jnp.sum(x**2), start, gdjax.gradient_descent(rate), stop=None, max_steps=20)
 
 
+@pytest.mark.slow
 def test_suggestions_are_told_the_median_over_seeds():
     study = Study()
     found = gdjax.search.ask_and_tell(study, seeded, SPACE, {"seed": jnp.arange(3)}, batch=4, rounds=3)
@@ -113,6 +118,7 @@ def test_suggestions_are_told_the_median_over_seeds():
     np.testing.assert_array_equal(found["round"], np.repeat([1, 2, 3], 4))
 
 
+@pytest.mark.slow
 def test_a_maximizing_study_is_refused():
     class Up(Study):
         class direction:
@@ -194,6 +200,7 @@ def optuna():
     return optuna
 
 
+@pytest.mark.slow
 def test_distributions_of_optuna_and_choices(optuna):
     made = optuna.distributions
     space = {
@@ -213,6 +220,7 @@ def test_distributions_of_optuna_and_choices(optuna):
     assert [t.distributions["rate"] for t in study.trials] == [space["rate"]] * 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "allowed"),
     [
@@ -229,6 +237,7 @@ def test_choices_of_numbers_go_through_one_program(place, allowed, optuna):
     np.testing.assert_allclose(found.value.sel(n=2), 20 + found.rate, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_static_choices_are_suggested_by_their_labels(optuna):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     choices = gdjax.static([gdjax.gradient_descent, gdjax.adam])
@@ -244,6 +253,7 @@ def test_static_choices_are_suggested_by_their_labels(optuna):
     np.testing.assert_allclose(alone.value, np.where(alone.optimizer == "sgd", 10.5, 11.0))
 
 
+@pytest.mark.slow
 def test_a_study_may_maximize_what_is_recorded(optuna):
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     space = {"value": [0.1, 0.2]}  # a name that is a result's
@@ -257,6 +267,7 @@ def test_a_study_may_maximize_what_is_recorded(optuna):
         gdjax.search.ask_and_tell(several, fast, {"rate": [0.1]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "error", "message"),
     [

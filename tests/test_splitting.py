@@ -46,6 +46,7 @@ def gap(x):
     return (primal - 0.5 * B @ B + 0.5 * (B - dual) @ (B - dual)) / primal
 
 
+@pytest.mark.slow
 def test_iterates_are_those_of_boyd(x64):
     rho, alpha, count = 5.0, 1.5, 20
     method = gdjax.admm(
@@ -65,6 +66,7 @@ def test_iterates_are_those_of_boyd(x64):
         u = u + hat - z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["formula", "newton", "steps", "momentum"])
 def test_every_x_update_closes_the_gap(kind, x64):
     x_update = {
@@ -85,6 +87,7 @@ def test_every_x_update_closes_the_gap(kind, x64):
         assert np.linalg.norm(least) <= run.residual + 1e-12
 
 
+@pytest.mark.slow
 def test_total_variation_by_differences_equals_the_direct_method(x64):
     signal = np.repeat([0.0, 3.0, 1.0], 15) + 0.3 * GENERATOR.normal(size=45)
     direct = regularizers.total_variation(1.0).prox(jnp.asarray(signal), 1.0)
@@ -99,6 +102,7 @@ def test_total_variation_by_differences_equals_the_direct_method(x64):
     np.testing.assert_allclose(run.value, f(direct) + jnp.sum(jnp.abs(jnp.diff(direct))), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_penalties_far_off_are_balanced(x64):
     steps = {}
     for name, balance in (("fixed", splitting.fixed), ("balanced", splitting.balanced())):
@@ -110,6 +114,7 @@ def test_penalties_far_off_are_balanced(x64):
     assert max(steps["balanced", 1e-3], steps["balanced", 1e3]) < 300
 
 
+@pytest.mark.slow
 def test_consensus_agrees_with_the_sum(x64):
     """Three blocks of rows, each with its own copy of x; the l1 norm on what they agree on."""
     blocks_a, blocks_b = jnp.asarray(A.reshape(3, 10, 12)), jnp.asarray(B.reshape(3, 10))
@@ -124,6 +129,7 @@ def test_consensus_agrees_with_the_sum(x64):
     assert abs(gap(np.asarray(run.params[0]))) < 1e-8
 
 
+@pytest.mark.slow
 def test_constraints_hold_in_the_limit_and_values_stay_finite(x64):
     """min f(x) with A x in a box: g(A x) is infinite on the way, and the value shows f there."""
     box = regularizers.indicator(Partial(projections.box, lower=0.0, upper=0.2))
@@ -154,6 +160,7 @@ def test_constraints_hold_in_the_limit_and_values_stay_finite(x64):
     np.testing.assert_allclose(run.params, peer.x, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_numbers_are_axes_and_errors_meet_at_the_door(x64):
     def solve(weight, rho):
         method = gdjax.admm(regularizers.l1(weight), x_update=formula(), rho=rho)

@@ -114,6 +114,7 @@ def test_errors_at_the_door():
             combine(stopping.patience(3), 1e-3)
 
 
+@pytest.mark.slow
 def test_every_number_is_an_axis_and_compiles_nothing_new():
     traces = []
 
@@ -137,6 +138,7 @@ def test_every_number_is_an_axis_and_compiles_nothing_new():
     assert jax.vmap(steps)(jnp.array(tolerances)).tolist() == loop
 
 
+@pytest.mark.slow
 def test_runs_end_by_their_criterion():
     def valley(x):
         return jnp.abs(x[0])
@@ -166,6 +168,7 @@ def test_explain_has_words_for_each_status():
         gdjax.explain(jnp.zeros(3, jnp.int8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [optax.sgd, optax.adam, gdjax.momentum])
 def test_a_start_at_zero_with_a_rate_of_zero_has_not_arrived(make):
     """A warmup moves nothing in its first step, and params that are all zero have no size."""
@@ -175,6 +178,7 @@ def test_a_start_at_zero_with_a_rate_of_zero_has_not_arrived(make):
     assert run.value < 1e-4
 
 
+@pytest.mark.slow
 def test_a_start_at_an_answer_of_zeros_has_arrived():
     run = gdjax.minimize(lambda x: jnp.sum(x**2) + 1.0, jnp.zeros(3), optax.sgd(0.1))
     assert (int(run.status), int(run.steps)) == (Status.CONVERGED, 0)

@@ -122,6 +122,7 @@ def test_data_without_their_row_are_run_again(whole, tmp_path):
     assert contents(path) == contents(whole)
 
 
+@pytest.mark.slow
 def test_another_text_of_the_same_program_is_the_same_sweep(whole):
     def renamed(rate, start, power=2):
         shifted = jnp.asarray(DATA) * start - rate**power  # a comment, and other names
@@ -262,6 +263,7 @@ def test_no_room_for_the_layout(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_parts_come_together(whole, tmp_path):
     path, seen = tmp_path / "r.zarr", [[], [], []]
     for index in (2, 0, 1):
@@ -284,6 +286,7 @@ def test_a_part_alone_is_honest(tmp_path):
     assert run(tmp_path / "r.zarr").attrs["complete"] == 1  # one process makes up for the other
 
 
+@pytest.mark.slow
 def test_two_that_lay_out_at_once(whole, tmp_path, monkeypatch):
     """The one that comes second takes the first one's store."""
     path, make = tmp_path / "r.zarr", storing.create
@@ -310,6 +313,7 @@ def cut(path):
     return manifest["tiles"], manifest["boxes"]
 
 
+@pytest.mark.slow
 def test_auto_chunks_take_some_time(tmp_path, monkeypatch):
     """Cut by a count of operations, then by the clock: put together where calls are short, cut where they are long."""
     axes = {"rate": np.linspace(0.0, 1.0, 3000).astype(np.float32)}
@@ -332,6 +336,7 @@ def test_auto_chunks_take_some_time(tmp_path, monkeypatch):
         np.testing.assert_allclose(stored.value, expected.value, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_auto_cuts_across_what_is_shared_last(tmp_path, monkeypatch):
     """Rates share the work of their seed, so seeds are cut."""
     monkeypatch.setattr(storing, "RATE", 500.0)
@@ -345,6 +350,7 @@ def test_auto_cuts_across_what_is_shared_last(tmp_path, monkeypatch):
     assert cut(tmp_path / "r.zarr")[0] == [4, 1]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_chunk(tmp_path):
     """The curves take 48 MB; no array of more than some chunks is made on the host."""
     axes = {"rate": np.arange(20_000.0, dtype=np.float32)}
@@ -364,6 +370,7 @@ def test_memory_is_that_of_a_chunk(tmp_path):
     np.testing.assert_array_equal(found.curve[19_999], 19_999 * np.arange(600.0, dtype=np.float32))
 
 
+@pytest.mark.slow
 def test_long_traces_are_cut_along_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(layouts, "LARGEST", 64)
     found = gdjax.sweep(cheap, {"rate": np.arange(4.0, dtype=np.float32)}, chunk=4, store=tmp_path / "r.zarr")
@@ -374,12 +381,14 @@ def test_long_traces_are_cut_along_steps(tmp_path, monkeypatch):
         gdjax.sweep(cheap, {"rate": np.arange(4.0, dtype=np.float32)}, chunk=4, store=tmp_path / "r.zarr")
 
 
+@pytest.mark.slow
 def test_types_that_zarr_does_not_know(tmp_path):
     with pytest.raises(TypeError, match="'result' is of type bfloat16"):
         gdjax.sweep(lambda a: a.astype(jnp.bfloat16), {"a": np.ones(2)}, store=tmp_path / "r.zarr")
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_no_axes_and_static_ones_alone(tmp_path):
     assert float(gdjax.sweep(lambda: jnp.float32(3.0), {}, store=tmp_path / "r.zarr").result) == 3.0
     axes = {"width": gdjax.static([2, 5])}
@@ -442,6 +451,7 @@ def test_an_interrupt_says_how_to_go_on(whole, tmp_path):
     assert contents(path) == contents(whole)
 
 
+@pytest.mark.slow
 def test_the_bar_tells_what_runs_came_to(tmp_path):
     from rich.progress import Progress
 
@@ -523,6 +533,7 @@ learning_rate = [0.001, 0.01, 0.1]
 """
 
 
+@pytest.mark.slow
 def test_two_distributed_processes_share_a_sweep(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

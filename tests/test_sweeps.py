@@ -68,12 +68,14 @@ def assert_equals_single_runs(dataset, trial, axes, rtol):
                 assert int(cell.status) == int(run.status)
 
 
+@pytest.mark.slow
 def test_equals_single_runs_in_float32():
     trial = make_trial(gdjax.every(10, lambda step: {"f": step.value}))
     found = gdjax.sweep(trial, grid(), params=True)
     assert_equals_single_runs(found, trial, grid(), 1e-5)
 
 
+@pytest.mark.slow
 def test_equals_single_runs_in_float64(x64):
     trial = make_trial(gdjax.every(10, lambda step: {"f": step.value}))
     found = gdjax.sweep(trial, grid(), params=True)
@@ -107,6 +109,7 @@ def test_shape_of_the_dataset():
     assert 0 < found.attrs["compile_seconds"] < found.attrs["wall_seconds"]
 
 
+@pytest.mark.slow
 def test_one_trace_a_static_choice_however_many_values():
     calls = []
     trial = make_trial(calls=calls)
@@ -119,6 +122,7 @@ def test_one_trace_a_static_choice_however_many_values():
     assert len(calls) == 2  # another program of the same trace
 
 
+@pytest.mark.slow
 def test_programs_go_with_their_trial():
     def trial(rate):
         return rate
@@ -151,6 +155,7 @@ def test_tiles(sizes, runs, expected):
     assert tiling(sizes, runs) == expected
 
 
+@pytest.mark.slow
 def test_a_small_budget_makes_chunks(monkeypatch):
     from gdjax.sweeps import engine
 
@@ -165,6 +170,7 @@ def test_a_small_budget_makes_chunks(monkeypatch):
     np.testing.assert_allclose(parts.value, whole.value, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_chunks_keep_to_the_caches(monkeypatch):
     from gdjax.sweeps import engine
 
@@ -186,6 +192,7 @@ def test_chunks_keep_to_the_caches(monkeypatch):
     np.testing.assert_allclose(parts.value, whole.value, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_lost_run_touches_no_other():
     def trial(rate):
         return gdjax.Run(
@@ -211,6 +218,7 @@ def test_a_lost_run_touches_no_other():
         np.testing.assert_allclose(rest[name], sound[name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_runs_that_stop_early():
     def trial(rate):
         return gdjax.Run(lambda x: jnp.sum(x**2), jnp.ones(2), optax.sgd(rate), max_steps=500)
@@ -288,12 +296,14 @@ def test_axes_of_keys_and_pytrees():
     np.testing.assert_allclose(found.result, noise[:, None] + jnp.array([[4.0, 5.0]]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_static_axes_alone_and_of_widths():
     found = gdjax.sweep(lambda width: jnp.sum(jnp.ones(width)), {"width": gdjax.static([2, 5])})
     assert found.width.values.tolist() == ["2", "5"]
     np.testing.assert_array_equal(found.result, [2, 5])
 
 
+@pytest.mark.slow
 def test_named_params():
     def trial(rate):
         start = {"layer": [jnp.ones(2), jnp.zeros(())]}
@@ -310,6 +320,7 @@ def test_named_params():
     assert found["params.layer.1"].dims == ("rate",)
 
 
+@pytest.mark.slow
 def test_store(tmp_path):
     path = tmp_path / "runs.zarr"
     found = gdjax.sweep(make_trial(lambda step: step.value), grid(), store=path)
@@ -319,6 +330,7 @@ def test_store(tmp_path):
         gdjax.sweep(make_trial(), grid(), store=path)
 
 
+@pytest.mark.slow
 def test_progress_moves_between_chunks():
     from rich.console import Console
     from rich.progress import Progress
@@ -331,6 +343,7 @@ def test_progress_moves_between_chunks():
         gdjax.sweep(quick, axes, progress=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "error", "message"),
     [
@@ -356,6 +369,7 @@ def test_errors_in_axes(axes, error, message):
         gdjax.sweep(make_trial(), axes)
 
 
+@pytest.mark.slow
 def test_errors_in_trials():
     with pytest.raises(TypeError, match="trial must be a function"):
         gdjax.sweep(3, {})

@@ -110,6 +110,7 @@ def test_runs_on_four_devices(program, python):
     python(program, **FOUR)
 
 
+@pytest.mark.slow
 def test_control_flow_outside_of_shards_is_that_of_lax():
     def program(x):
         x = control_flow.cond(x > 0, lambda x: x, lambda x: -x, x)
@@ -122,6 +123,7 @@ def test_control_flow_outside_of_shards_is_that_of_lax():
     assert seen.tolist() == [19, 19, 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [gdjax.adam(0.1), gdjax.lbfgs(), gdjax.trust_region()], ids=["adam", "lbfgs", "trust_region"]
 )
@@ -185,6 +187,7 @@ print(export.deserialize(data).call(jnp.zeros(4)).params.tolist())
     np.testing.assert_allclose(json.loads(printed), found.params, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_registering_twice_or_beside_another_is_no_error():
     like = jax.eval_shape(lambda x: gdjax.minimize(rosenbrock, x, gdjax.adam(0.1)), jnp.ones(2))
     exporting.register(like)
@@ -205,6 +208,7 @@ def test_every_method_runs_under_strict_promotion(name):
     assert [leaf.shape for leaf in found] == [(4,), (4,)]
 
 
+@pytest.mark.slow
 def test_strict_promotion_still_checks_the_objective():
     with jax.numpy_dtype_promotion("strict"), pytest.raises(Exception, match="promotion"):
         gdjax.minimize(lambda x: jnp.sum(x * jnp.arange(4)), jnp.zeros(4), gdjax.adam(0.1))

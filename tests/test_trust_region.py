@@ -102,6 +102,7 @@ def test_others_lie_between_cauchy_and_exact(x64, name, case, radius):
     assert fewest * (1 - 1e-9) <= gain <= most * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dogleg", "two_dimensional"])
 def test_planes_hold_the_newton_step(x64, name):
     matrix, _ = symmetric(CASES["positive"][0], 6)
@@ -148,6 +149,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_solve_rosenbrock_in_both_precisions(name):
     constructor, arguments = METHODS[name]
@@ -160,6 +162,7 @@ def test_methods_solve_rosenbrock_in_both_precisions(name):
             assert run.params.dtype == (jnp.float64 if wide else jnp.float32)
 
 
+@pytest.mark.slow
 def test_gauss_newton_curvature(x64):
     f = gdjax.least_squares(lambda x: jnp.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]))
     method = gdjax.trust_region(curvature=gdjax.derivatives.gauss_newton, subproblem=subproblems.dogleg)
@@ -168,6 +171,7 @@ def test_gauss_newton_curvature(x64):
     np.testing.assert_allclose(run.params, 1.0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e6, 1e-6])
 def test_scale_of_the_objective_does_not_matter(factor):
     run = gdjax.minimize(lambda x: factor * rosenbrock(x), jnp.array([-1.2, 1.0]), gdjax.trust_region())
@@ -175,6 +179,7 @@ def test_scale_of_the_objective_does_not_matter(factor):
     np.testing.assert_allclose(run.params, 1.0, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_rough_slope_is_walked_in_strides(x64):
     """Ripples on a bent valley: steps from one to the next would be more than a thousand."""
 
@@ -187,6 +192,7 @@ def test_a_rough_slope_is_walked_in_strides(x64):
     np.testing.assert_allclose(run.params, 0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("degree", "steps"), [(6, 25), (7, 90)])
 def test_a_steady_pace_is_walked_in_strides(degree, steps):
     """Monomials in float32: the smallest curvatures drown in rounding, and steps fall as short as the one before."""
@@ -206,6 +212,7 @@ def test_a_graded_matrix_hides_no_small_curvature():
     np.testing.assert_allclose(move.step, [1e5, -1.0 / 7e11], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_leaves_an_exact_saddle(x64):
     def saddle(x):
         return x[0] ** 2 - x[1] ** 2 + x[1] ** 4
@@ -216,6 +223,7 @@ def test_leaves_an_exact_saddle(x64):
         assert run.value == pytest.approx(-0.25)
 
 
+@pytest.mark.slow
 def test_nan_trials_shorten_the_step():
     run = gdjax.minimize(
         lambda x: jnp.sum(x - jnp.log(x)), jnp.array([10.0]), gdjax.trust_region(radius=100.0)
@@ -224,6 +232,7 @@ def test_nan_trials_shorten_the_step():
     np.testing.assert_allclose(run.params, 1.0, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_verdicts(x64):
     trust = gdjax.trust_region()
     linear = gdjax.minimize(lambda x: -jnp.exp(x[0]), jnp.array([1.0]), trust)
@@ -239,6 +248,7 @@ def test_verdicts(x64):
     np.testing.assert_allclose(drowned.params, np.arcsinh(1 / 3) / 3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wide", [False, True])
 def test_a_kink_is_no_noise_floor(wide):
     """Where the radius collapses for want of smoothness, the gain foretold is small for the step being short."""
@@ -261,6 +271,7 @@ def sharp_ridge(x, offset=0.0):
     return offset + along**2 + 100 * jnp.sqrt(sum(z**2 for z in across))
 
 
+@pytest.mark.slow
 def test_the_default_method_goes_along_a_sharp_ridge(x64):
     """Second derivatives see no way along it; the radius collapses unless the secant matrix stands in."""
     starts = jax.random.uniform(jax.random.key(0), (8, 4), minval=-5.0, maxval=5.0)
@@ -270,6 +281,7 @@ def test_the_default_method_goes_along_a_sharp_ridge(x64):
     assert set(runs.status.tolist()) <= {Status.STALLED, Status.CONVERGED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [gdjax.trust_region(curvature=secant.bfgs), gdjax.cubic_newton()])
 def test_a_collapse_on_a_sharp_ridge_is_no_noise_floor(x64, method):
     """There any gradient is as uncertain as its curvature is large, and the value still falls along the ridge."""
@@ -277,6 +289,7 @@ def test_a_collapse_on_a_sharp_ridge_is_no_noise_floor(x64, method):
     assert run.value < 1e-8 or run.status in (Status.STALLED, Status.MAX_STEPS)
 
 
+@pytest.mark.slow
 def test_vmap_is_a_loop_and_numbers_may_be_traced(x64):
     starts = jnp.array([[-1.2, 1.0], [0.0, 0.0], [2.0, -1.0]])
     radii = jnp.array([0.1, 1.0, 5.0])
@@ -291,6 +304,7 @@ def test_vmap_is_a_loop_and_numbers_may_be_traced(x64):
         np.testing.assert_allclose(both.params[i], alone.params, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_pytrees_and_state_keep_their_structure():
     params = {"a": jnp.ones(2), "b": (jnp.zeros(()), jnp.ones((1, 2), jnp.bfloat16))}
 
@@ -331,6 +345,7 @@ def test_shown_its_own_answer_it_takes_the_new_data():
     np.testing.assert_array_equal(new.base.grad, 4 * x)
 
 
+@pytest.mark.slow
 def test_in_a_chain_the_point_given_is_judged(x64):
     method = optax.chain(gdjax.trust_region(), optax.scale(0.5))
     run = gdjax.minimize(rosenbrock, jnp.array([-1.2, 1.0]), method, max_steps=300)

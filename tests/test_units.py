@@ -105,6 +105,7 @@ def test_large_and_small_units_from_zero(name):
         np.testing.assert_allclose(run.params / unit, 1, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_lanes_of_many_units():
     units = jnp.array([1e-3, 1.0, 1e3, 1e9])
 
@@ -162,6 +163,7 @@ def steep(x):
     return jnp.sum((1e7 * x - 0.8) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgsb", "bounded_trust_region", "spectral"])
 def test_a_box_narrower_than_the_tolerance(name, x64):
     methods = {

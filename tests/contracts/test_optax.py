@@ -118,6 +118,7 @@ def test_sam_fits_by_one_line():
     assert gdjax.minimize(objective, START, sam, max_steps=6).steps == 6
 
 
+@pytest.mark.slow
 def test_multi_steps_and_wrappers_fit():
     optimizers = [
         optax.MultiSteps(optax.sgd(0.01), 2),
