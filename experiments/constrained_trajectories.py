@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 
 import gdjax
-from gdjax.optimizers.frank_wolfe import box_vertex, open_loop, simplex_vertex
-from gdjax.optimizers.mirror import simplex_entropy
+from gdjax.optimizers.nonsmooth.frank_wolfe import box_vertex, open_loop, simplex_vertex
+from gdjax.optimizers.nonsmooth.mirror import simplex_entropy
 
 STEPS = 60
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])

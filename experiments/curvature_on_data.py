@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 import gdjax
-from gdjax.optimizers.natural import conjugate_gradients
+from gdjax.optimizers.second_order.natural_gradient import conjugate_gradients
 
 RATES = np.geomspace(1e-4, 1.0, 24).astype(np.float32)
 REPEATS = 5

@@ -16,15 +16,15 @@ import numpy as np
 import xarray as xr
 
 import gdjax
-from gdjax.optimizers import proximal
+from gdjax.optimizers.nonsmooth import proximal_gradient
 
 STEPS = 600
 WEIGHT = 4.0
 METHODS = {
-    "ISTA": (proximal.plain, proximal.never),
-    "FISTA": (proximal.fista, proximal.never),
-    "FISTA, restart by value": (proximal.fista, proximal.by_value),
-    "FISTA, restart by gradient": (proximal.fista, proximal.by_gradient),
+    "ISTA": (proximal_gradient.plain, proximal_gradient.never),
+    "FISTA": (proximal_gradient.fista, proximal_gradient.never),
+    "FISTA, restart by value": (proximal_gradient.fista, proximal_gradient.by_value),
+    "FISTA, restart by gradient": (proximal_gradient.fista, proximal_gradient.by_gradient),
 }
 
 
@@ -53,7 +53,7 @@ def race(steps=STEPS):
             method = gdjax.proximal_gradient(1 / curvature, l1, momentum=momentum, restart=restart)
             run = gdjax.minimize(f, start, method, stop=None, max_steps=steps, record=lambda s: s.value)
             values.append(np.asarray(run.trace))
-        best = gdjax.proximal_gradient(None, l1, momentum=proximal.fista)
+        best = gdjax.proximal_gradient(None, l1, momentum=proximal_gradient.fista)
         stop = gdjax.stopping.residual_below(1e-12, scale=1.0)
         solution = gdjax.minimize(f, start, best, stop=stop, max_steps=5000)
         lowest, distance = float(solution.value), float(jnp.sum(solution.params**2))

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 import gdjax
-from gdjax.optimizers import proximal
+from gdjax.optimizers.nonsmooth import proximal_gradient
 from gdjax.problems import datasets
 
 NAMES = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
@@ -36,7 +36,9 @@ def solve(count=100):
         a, b = jnp.asarray(matrix), jnp.asarray(target)
 
         def one(weight):
-            method = gdjax.proximal_gradient(None, gdjax.regularizers.l1(weight), momentum=proximal.fista)
+            method = gdjax.proximal_gradient(
+                None, gdjax.regularizers.l1(weight), momentum=proximal_gradient.fista
+            )
             stop = gdjax.stopping.residual_below(1e-9, scale=1.0)
             return gdjax.minimize(
                 lambda w: 0.5 * jnp.mean((a @ w - b) ** 2), jnp.zeros(10), method, stop=stop, max_steps=3000

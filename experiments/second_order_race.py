@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 import gdjax
-from gdjax.optimizers.newton import absolute, damped
+from gdjax.optimizers.second_order.newton import absolute, damped
 
 START = np.array([-1.2, 1.0])
 STEPS = 400

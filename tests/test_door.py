@@ -15,18 +15,13 @@ from jax.tree_util import Partial
 from scipy.optimize import Bounds
 
 import gdjax
-from gdjax import (
-    acceleration,
-    damping,
-    derivatives,
-    linesearch,
-    projections,
-    regularizers,
-    schedules,
-    signals,
-    stopping,
-)
-from gdjax.optimizers import frank_wolfe, least_squares, mirror, natural, newton, proximal, splitting
+from gdjax import linesearch, projections, regularizers, schedules, stopping
+from gdjax.objectives import derivatives
+from gdjax.optimizers.blocks import damping
+from gdjax.optimizers.kfac import fisher_estimators
+from gdjax.optimizers.least_squares import levenberg_marquardt
+from gdjax.optimizers.nonsmooth import admm, frank_wolfe, mirror, momentum, proximal_gradient
+from gdjax.optimizers.second_order import natural_gradient, newton
 
 X = jnp.array([3.0, -1.0, 2.0])
 NAN, INF, MINUS = float("nan"), float("inf"), jnp.asarray(-1.0)
@@ -96,12 +91,12 @@ METHODS = [
     (lambda: gdjax.kfac("fast"), TypeError, "kfac: learning_rate must be a number or a schedule, got str 'fast'"),
     (lambda: gdjax.kfac(damping=damping.Levenberg(-1.0)), ValueError, "Levenberg: initial must be above 0, got -1.0"),
     (lambda: gdjax.kfac(decay=1.0), ValueError, "kfac: decay must be at least 0 and below 1, got 1.0"),
-    (lambda: gdjax.kfac(signals=signals.sampled), TypeError, "kfac: signals must be a function of (objective, outputs, metric, count), got the function sampled"),
+    (lambda: gdjax.kfac(signals=fisher_estimators.sampled), TypeError, "kfac: signals must be a function of (objective, outputs, metric, count), got the function sampled"),
     (lambda: gdjax.natural_gradient(damping=-1.0), ValueError, "natural_gradient: damping must be at least 0, got -1.0"),
     (lambda: gdjax.natural_gradient(momentum=1.0), ValueError, "natural_gradient: momentum must be at least 0 and below 1, got 1.0"),
-    (lambda: gdjax.natural_gradient(solve=natural.conjugate_gradients), TypeError, "natural_gradient: solve must be a function of (operator, right, unravel, damping), got the function"),
+    (lambda: gdjax.natural_gradient(solve=natural_gradient.conjugate_gradients), TypeError, "natural_gradient: solve must be a function of (operator, right, unravel, damping), got the function"),
     (lambda: gdjax.natural_gradient(curvature=derivatives.fisher), TypeError, "natural_gradient: curvature must be a function of (objective, params), got the function fisher"),
-    (lambda: natural.conjugate_gradients(0), ValueError, "conjugate_gradients: max_products must be an integer of at least 1, got 0"),
+    (lambda: natural_gradient.conjugate_gradients(0), ValueError, "conjugate_gradients: max_products must be an integer of at least 1, got 0"),
     (lambda: gdjax.newton(-1.0), ValueError, "newton: step must be at least 0, got -1.0"),
     (lambda: gdjax.newton("backtracking"), TypeError, "newton: step must be a number or a schedule, got str 'backtracking'"),
     (lambda: gdjax.newton(linesearch.backtracking), TypeError, "newton: step must be a number or a schedule, a function of the count, got the function backtracking;"),
@@ -121,8 +116,8 @@ METHODS = [
     (lambda: gdjax.levenberg_marquardt(damping=1e-3), TypeError, "levenberg_marquardt: damping must be a Damping such as nielsen(1e-3), got float 0.001"),
     (lambda: gdjax.levenberg_marquardt(scaling="columns"), TypeError, "levenberg_marquardt: scaling must be a function of (rows, previous), got str 'columns'"),
     (lambda: gdjax.levenberg_marquardt(geodesic=-0.75), ValueError, "levenberg_marquardt: geodesic must be above 0, got -0.75"),
-    (lambda: least_squares.nielsen(0), ValueError, "nielsen: relative must be above 0, got 0"),
-    (lambda: least_squares.region(MINUS), ValueError, "region: factor must be above 0, got -1.0"),
+    (lambda: levenberg_marquardt.nielsen(0), ValueError, "nielsen: relative must be above 0, got 0"),
+    (lambda: levenberg_marquardt.region(MINUS), ValueError, "region: factor must be above 0, got -1.0"),
     (lambda: gdjax.bfgs(0.1), TypeError, "bfgs: search must be a Search of gdjax.linesearch, such as strong_wolfe(), got float 0.1"),
     (lambda: gdjax.bfgs(linesearch.strong_wolfe), TypeError, "bfgs: search must be a Search of gdjax.linesearch, such as strong_wolfe(), got the function"),
     (lambda: gdjax.dfp("strong_wolfe"), TypeError, "dfp: search must be a Search of gdjax.linesearch, such as strong_wolfe(), got str 'strong_wolfe'"),
@@ -154,7 +149,7 @@ METHODS = [
     (lambda: gdjax.admm(regularizers.l1(), relaxation=2.0), ValueError, "admm: relaxation must be above 0 and below 2, got 2.0"),
     (lambda: gdjax.admm(regularizers.l1(), linear=jnp.eye(2)), TypeError, "admm: linear must be a function of (params), got ArrayImpl of float32 and shape (2, 2)"),
     (lambda: gdjax.admm(regularizers.l1(), balance=2.0), TypeError, "admm: balance must be a function of (count, primal, dual, rho), got float 2.0"),
-    (lambda: splitting.gradient_steps(gdjax.adam(0.1), 0), ValueError, "gradient_steps: steps must be an integer of at least 1, got 0"),
+    (lambda: admm.gradient_steps(gdjax.adam(0.1), 0), ValueError, "gradient_steps: steps must be an integer of at least 1, got 0"),
     (lambda: gdjax.log_barrier(inequality=square, barrier=-1.0), ValueError, "log_barrier: barrier must be above 0, got -1.0"),
     (lambda: gdjax.augmented_lagrangian(equality=square, penalty=MINUS), ValueError, "augmented_lagrangian: penalty must be above 0, got -1.0"),
 ]
@@ -165,8 +160,8 @@ SEARCHES = [
     (lambda: linesearch.strong_wolfe(c2=1.0), ValueError, "strong_wolfe: c2 must be above 0 and below 1, got 1.0"),
     (lambda: linesearch.weak_wolfe(np.float32(-1e-4)), ValueError, "weak_wolfe: c1 must be above 0 and below 1, got -1e-04"),
     (lambda: linesearch.hager_zhang(NAN), ValueError, "hager_zhang: c1 must be above 0 and below 1, got nan"),
-    (lambda: acceleration.constant(1.0), ValueError, "constant: beta must be at least 0 and below 1, got 1.0"),
-    (lambda: acceleration.strongly_convex(0.0), ValueError, "strongly_convex: modulus must be above 0, got 0.0"),
+    (lambda: momentum.constant(1.0), ValueError, "constant: beta must be at least 0 and below 1, got 1.0"),
+    (lambda: momentum.strongly_convex(0.0), ValueError, "strongly_convex: modulus must be above 0, got 0.0"),
 ]
 
 BOUNDS = [
@@ -283,9 +278,9 @@ REGULARIZERS = [
     (lambda: gdjax.proximal_gradient(regularizers.l1()), TypeError, "proximal_gradient needs a regularizer, after the learning rate or by name, got None"),
     (lambda: gdjax.proximal_gradient(0.1, projections.simplex), TypeError, "proximal_gradient needs a regularizer, after the learning rate or by name, got the function simplex"),
     (lambda: gdjax.proximal_gradient(0.1, regularizers.l1(), momentum=0.9), TypeError, "proximal_gradient: momentum must be a function of (theta, rate), got float 0.9; such as"),
-    (lambda: gdjax.proximal_gradient(0.1, regularizers.l1(), momentum=acceleration.constant), TypeError, "proximal_gradient: momentum must be a function of (theta, rate), got the function constant"),
-    (lambda: proximal.backtracked(-1.0), ValueError, "backtracked: first must be above 0, got -1.0"),
-    (lambda: proximal.backtracked(grow=0.5), ValueError, "backtracked: grow must be at least 1, got 0.5"),
+    (lambda: gdjax.proximal_gradient(0.1, regularizers.l1(), momentum=momentum.constant), TypeError, "proximal_gradient: momentum must be a function of (theta, rate), got the function constant"),
+    (lambda: proximal_gradient.backtracked(-1.0), ValueError, "backtracked: first must be above 0, got -1.0"),
+    (lambda: proximal_gradient.backtracked(grow=0.5), ValueError, "backtracked: grow must be at least 1, got 0.5"),
 ]
 
 STOPS = [

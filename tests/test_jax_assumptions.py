@@ -16,7 +16,15 @@ from functions import rosenbrock
 from jax import lax
 
 import gdjax
-from gdjax import compilation, fingerprints, jaxprs, layers, layouts, loops, nonfinite, scalars
+from gdjax._internal.programs import (
+    compilation,
+    dense_layers,
+    fingerprints,
+    jaxprs,
+    memory_layout,
+    nan_flow,
+    scalarize,
+)
 
 pytestmark = pytest.mark.smoke
 
@@ -68,7 +76,7 @@ CALLS = {"jit": jax.jit, "custom_jvp": lambda f: jax.nn.relu, "checkpoint": jax.
 @pytest.mark.parametrize("name", CALLS)
 def test_calls_have_their_names_and_one_program(name):
     eqn = equation(CALLS[name](lambda x: jnp.maximum(x, 0.0)), jnp.arange(-1.0, 2.0))
-    program, constants = jaxprs.called(eqn, layers._CALLS | nonfinite._CALLS)
+    program, constants = jaxprs.called(eqn, dense_layers._CALLS | nan_flow._CALLS)
     (found,) = jaxprs.evaluate(program, constants, [jnp.arange(-1.0, 2.0)])
     assert found.tolist() == [0.0, 0.0, 1.0]
 
@@ -118,16 +126,16 @@ def test_the_quick_compiler_is_there_until_jaxlib_0_11():
 
 
 def test_small_functions_are_done_on_scalars():
-    program = jax.make_jaxpr(scalars.value_and_grad(rosenbrock))(jnp.ones(3)).jaxpr
+    program = jax.make_jaxpr(scalarize.value_and_grad(rosenbrock))(jnp.ones(3)).jaxpr
     names = {eqn.primitive.name for eqn in program.eqns}
     assert "mul" in names
     assert not names & {"pad", "reduce_sum", "jit", "pjit"}
 
 
 def test_overflow_is_all_that_can_happen_to_polynomials():
-    assert nonfinite.only_overflows(rosenbrock, jnp.ones(3))
-    assert not nonfinite.only_overflows(jnp.log, 1.0)
-    hidden, watched = nonfinite.forgotten(lambda g, x: x - 0.1 * jax.jit(jnp.square)(g), 1.0, 2.0)
+    assert nan_flow.only_overflows(rosenbrock, jnp.ones(3))
+    assert not nan_flow.only_overflows(jnp.log, 1.0)
+    hidden, watched = nan_flow.forgotten(lambda g, x: x - 0.1 * jax.jit(jnp.square)(g), 1.0, 2.0)
     assert (hidden, watched) == ([False], [True])
 
 
@@ -137,12 +145,12 @@ def test_layers_are_found_through_calls():
         return jax.jit(jnp.tanh)(x @ w["w"] + w["b"][None])
 
     params = {"b": jnp.ones(2), "w": jnp.ones((3, 2))}
-    network = layers.find(lambda w: layer(w, XS), params)
-    assert network.layers == [layers.Dense(weight=1, bias=0, inputs=0, size=4)]
+    network = dense_layers.find(lambda w: layer(w, XS), params)
+    assert network.layers == [dense_layers.Dense(weight=1, bias=0, inputs=0, size=4)]
 
 
 def test_runs_are_laid_out_innermost():
-    program = jax.make_jaxpr(jax.vmap(layouts.runs_last))(jnp.ones((5, 3)))
+    program = jax.make_jaxpr(jax.vmap(memory_layout.runs_last))(jnp.ones((5, 3)))
     assert "layout_constraint" in str(program)
 
 
@@ -196,13 +204,13 @@ def fixed():
 
 
 def gradient():
-    return jax.jit(lambda x: scalars.value_and_grad(rosenbrock)(x))(jnp.array([-1.2, 1.0]))
+    return jax.jit(lambda x: scalarize.value_and_grad(rosenbrock)(x))(jnp.array([-1.2, 1.0]))
 
 
 @pytest.fixture
 def small_lanes(monkeypatch):
-    monkeypatch.setattr(loops, "LARGE", 0)
-    monkeypatch.setattr(loops, "CACHED", 0)
+    monkeypatch.setattr(lane_loops, "LARGE", 0)
+    monkeypatch.setattr(lane_loops, "CACHED", 0)
 
 
 @functools.cache

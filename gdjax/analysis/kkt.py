@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gdjax.constraints import Multipliers, doors
+from gdjax.optimizers.constrained import checks
+from gdjax.optimizers.constrained.merit import Multipliers
 from gdjax.types import Params
 
 __all__ = ["KKT", "kkt"]
@@ -53,12 +54,12 @@ class _Side(NamedTuple):
 def _side(name: str, function: Any, x: jax.Array, unravel: Callable) -> _Side:
     if function is None:
         return _Side(np.zeros(0), np.zeros((0, x.size)), lambda vector: None)
-    doors.functions("kkt", **{name: function})
+    checks.functions("kkt", **{name: function})
 
     def vector(flat):
         return ravel_pytree(function(unravel(flat)))[0]
 
-    back = ravel_pytree(doors.values("kkt", name, function, unravel(x)))[1]
+    back = ravel_pytree(checks.values("kkt", name, function, unravel(x)))[1]
     return _Side(np.asarray(vector(x), float), np.asarray(jax.jacobian(vector)(x), float), back)
 
 

@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 
 import gdjax
 from gdjax.bench.report import table
-from gdjax.optimizers import proximal
+from gdjax.optimizers.nonsmooth import proximal_gradient
 from gdjax.problems import constrained, nonsmooth
 
 __all__ = ["TARGET", "Outcome", "main", "ours", "path", "peer", "problems", "solve"]
@@ -54,7 +54,7 @@ def problems() -> dict[str, Any]:
 
 def ours(problem: Any) -> dict[str, Any]:
     """The methods of gdjax that fit a problem, by name."""
-    accelerated = gdjax.proximal_gradient(None, problem.regularizer, momentum=proximal.fista)
+    accelerated = gdjax.proximal_gradient(None, problem.regularizer, momentum=proximal_gradient.fista)
     methods = {"proximal_gradient": accelerated}
     if problem.constraints is not None:
         methods["spectral_projected_gradient"] = gdjax.spectral_projected_gradient(problem.constraints)
@@ -166,7 +166,7 @@ def _gaps(matrix: np.ndarray, target: np.ndarray, weights: np.ndarray, path: np.
 def _accelerated(gram, right, weight):
     """Proximal gradients with restarts and their own step length."""
     del gram, right
-    return gdjax.proximal_gradient(None, gdjax.regularizers.l1(weight), momentum=proximal.fista)
+    return gdjax.proximal_gradient(None, gdjax.regularizers.l1(weight), momentum=proximal_gradient.fista)
 
 
 def _through_eigenvectors(basis, values, right, v, rho, params):

@@ -20,7 +20,7 @@ __all__ = ["construct", "solve"]
 _LAYERS = (
     "optimizers",
     "linalg",
-    "derivatives",
+    "objectives",
     "linesearch",
     "projections",
     "regularizers",

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdjax import trees
+from gdjax._internal import trees
 from gdjax.bench.sif import Case
 from gdjax.bench.solved import Counted, Run, Timed, run_twice
 

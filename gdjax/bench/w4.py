@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import gdjax
-from gdjax import trees
+from gdjax._internal import trees
 from gdjax.bench.ours import construct
 from gdjax.bench.report import table
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from gdjax import report
+from gdjax.plots import report
 
 __all__ = ["run"]
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax.trees import power_of_two, unit
+from gdjax._internal.trees import power_of_two, unit
 from gdjax.types import Scalar
 
 __all__ = [

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import control_flow
+from gdjax._internal import control_flow
 from gdjax.types import Scalar
 
 __all__ = ["Cholesky", "Spectral", "eigh_solve", "shifted_cholesky"]

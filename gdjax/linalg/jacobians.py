@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax import control_flow, differentiability, trees
-from gdjax.objectives import Composite
-from gdjax.trees import power_of_two
+from gdjax._internal import control_flow, trees
+from gdjax._internal.trees import power_of_two
+from gdjax.objectives import Composite, differentiability
 from gdjax.types import Params, Scalar
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax.trees import unit
+from gdjax._internal.trees import unit
 from gdjax.types import Scalar
 
 __all__ = ["Secant", "bfgs", "learned", "sr1"]

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import control_flow, trees
+from gdjax._internal import control_flow, trees
+from gdjax._internal.trees import choose
 from gdjax.linalg.vectors import add, norm, ratio, times, unit, vdot
-from gdjax.trees import choose
 from gdjax.types import MatVec, Params, Scalar
 
 __all__ = ["TrustStep", "truncated_cg"]

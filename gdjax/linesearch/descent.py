@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, control_flow, trees
+from gdjax._internal import checks, control_flow, trees
+from gdjax._internal.termination import ended, faded, fell
+from gdjax._internal.trees import flat, power_of_two, unit
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search, chosen, strong_wolfe
-from gdjax.trees import flat, power_of_two, unit
 from gdjax.types import Answer, Scalar, Status, Transformation
-from gdjax.verdicts import ended, faded, fell
 
 __all__ = ["DescentState", "Direction", "Move", "descend"]
 

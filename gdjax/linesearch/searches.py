@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import arguments, checks
-from gdjax.trees import choose, power_of_two
+from gdjax._internal import arguments, checks
+from gdjax._internal.trees import choose, power_of_two
 from gdjax.types import Scalar
 
 __all__ = [

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax import checks, control_flow, trees
+from gdjax._internal import checks, control_flow, trees
+from gdjax._internal.trees import flat
 from gdjax.linesearch.descent import Direction, descend
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import Search, chosen, strong_wolfe
-from gdjax.trees import flat
 from gdjax.types import Transformation
 
 __all__ = ["line_search"]

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gdjax.distributions import Family, bernoulli, categorical
 from gdjax.objectives import supervised
+from gdjax.objectives.distributions import Family, bernoulli, categorical
 from gdjax.problems import datasets
 from gdjax.problems.problem import Optimum, Problem
 from gdjax.types import Params, Scalar

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gdjax import arguments, checks, control_flow
+from gdjax._internal import arguments, checks, control_flow
 from gdjax.projections.numbers import finite, floating, ordered, traced
 from gdjax.projections.vectors import flat, like, unit
 from gdjax.types import Params

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from gdjax import checks
+from gdjax._internal import checks
 from gdjax.projections.numbers import floating, ordered, traced
 from gdjax.projections.vectors import each
 from gdjax.types import Params

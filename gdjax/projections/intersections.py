@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import arguments, checks, control_flow
+from gdjax._internal import arguments, checks, control_flow
 from gdjax.projections.numbers import floating, projection
 from gdjax.projections.vectors import flat, unit, wide
 from gdjax.types import Params, Scalar

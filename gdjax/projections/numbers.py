@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from gdjax import arguments, checks
+from gdjax._internal import arguments, checks
 from gdjax.types import Params, Scalar
 
 __all__ = ["finite", "floating", "nearest", "oracle", "ordered", "projection", "traced", "within"]
@@ -197,7 +197,7 @@ def oracle(owner: str, value: Any, away: Any = None) -> None:
     """Raises where what is to minimize linear functions over a set is none: a projection answers another question."""
     hint = (
         "its set's linear minimization oracle is meant, such as simplex_vertex, l1_vertex, nuclear_vertex or "
-        "box_vertex of gdjax.optimizers.frank_wolfe, with numbers bound by jax.tree_util.Partial"
+        "box_vertex of gdjax.optimizers.nonsmooth.frank_wolfe, with numbers bound by jax.tree_util.Partial"
     )
     checks.function(owner, "grad", hint, oracle=value)
     checks.function(owner, "grad, params", "such as simplex_away of its module", True, away=away)

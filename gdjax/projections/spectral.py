@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gdjax import checks
+from gdjax._internal import checks
 from gdjax.projections.balls import linf_ball
 from gdjax.projections.boxes import non_negative
 from gdjax.projections.numbers import floating, within

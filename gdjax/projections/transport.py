@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import arguments, checks, control_flow
+from gdjax._internal import arguments, checks, control_flow
 from gdjax.projections.numbers import floating, traced
 from gdjax.projections.simplices import shares
 from gdjax.projections.vectors import wide

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import arguments, checks, trees
+from gdjax._internal import arguments, checks, trees
 from gdjax.projections.numbers import finite
 from gdjax.projections.vectors import each, total
 from gdjax.regularizers.regularizer import Regularizer

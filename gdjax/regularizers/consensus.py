@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import arguments
+from gdjax._internal import arguments
 from gdjax.regularizers.regularizer import Regularizer
 
 __all__ = ["agreement"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gdjax import arguments, checks
+from gdjax._internal import arguments, checks
 from gdjax.projections.vectors import each, flat, total, unit
 from gdjax.regularizers.calculus import summed
 from gdjax.regularizers.norms import l1

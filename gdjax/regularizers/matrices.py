@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks
+from gdjax._internal import checks
 from gdjax.projections.spectral import on_singular_values
 from gdjax.projections.vectors import total
 from gdjax.regularizers.norms import magnitude, soft

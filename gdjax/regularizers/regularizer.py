@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks, trees
+from gdjax._internal import checks, trees
 from gdjax.projections.numbers import projection as onto_a_set
 from gdjax.projections.vectors import flat, unit
 from gdjax.types import Params, Scalar

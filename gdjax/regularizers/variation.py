@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks, control_flow
+from gdjax._internal import checks, control_flow
 from gdjax.projections.vectors import each, total
 from gdjax.regularizers.calculus import summed
 from gdjax.regularizers.norms import l1, magnitude

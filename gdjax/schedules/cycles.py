@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import arguments, checks
+from gdjax._internal import arguments, checks
 from gdjax.schedules.decay import Schedule, half_cosine, progress
 
 __all__ = ["cyclic", "one_cycle", "one_cycle_linear", "warmup"]

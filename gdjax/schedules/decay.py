@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks
+from gdjax._internal import checks
 from gdjax.types import Scalar
 
 __all__ = [

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import arguments, checks
+from gdjax._internal import arguments, checks
 from gdjax.types import Params, Scalar, Status, Step
 
 __all__ = [

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax import checks, trees
+from gdjax._internal import checks, trees
 from gdjax.stopping.criteria import StopCriterion
 from gdjax.types import Params, Scalar, Status, Step
 

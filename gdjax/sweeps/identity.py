@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from gdjax import fingerprints
+from gdjax._internal.programs import fingerprints
 from gdjax.sweeps.axes import Axis
 
 __all__ = ["differences", "identity"]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from gdjax.driver import Run
+from gdjax.runs.run import Run
 from gdjax.sweeps.pruning import Halving
 from gdjax.sweeps.sharing import depends
 from gdjax.sweeps.tracing import Loop, Traced

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gdjax import control_flow
+from gdjax._internal import control_flow
 
 __all__ = ["as_mesh", "devices_of", "on_all", "padded", "split_axis"]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from gdjax import jaxprs
+from gdjax._internal.programs import jaxprs
 
 __all__ = ["Plan", "depends", "footprint", "operations", "plan"]
 

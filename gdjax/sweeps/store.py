@@ -18,7 +18,7 @@ import numpy as np
 import xarray
 import zarr
 
-from gdjax import files
+from gdjax._internal import files
 from gdjax.sweeps.dataset import coordinates, dimensions
 from gdjax.sweeps.identity import differences
 from gdjax.sweeps.layout import Layout, Region

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey, tree_flatten_with_path
 
-from gdjax import jaxprs
-from gdjax.driver import Run
+from gdjax._internal.programs import jaxprs
+from gdjax.runs.run import Run
 
 __all__ = ["RESULTS", "Loop", "Traced", "traced"]
 

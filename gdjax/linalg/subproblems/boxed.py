@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import control_flow
+from gdjax._internal import control_flow
 from gdjax.linalg.subproblems.model import Move, norm, safe
 from gdjax.linalg.subproblems.spectral import eigen, exact
 from gdjax.types import Scalar

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax.trees import power_of_two
+from gdjax._internal.trees import power_of_two
 from gdjax.types import Scalar
 
 __all__ = ["Move", "Product", "Subproblem", "no_factors", "norm", "product_form", "safe", "scales"]

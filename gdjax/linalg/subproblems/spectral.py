@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdjax import control_flow
+from gdjax._internal import control_flow
 from gdjax.linalg.subproblems.model import Move, Product, Subproblem, norm, safe
 from gdjax.linalg.subproblems.products import cauchy_step
 from gdjax.types import Scalar

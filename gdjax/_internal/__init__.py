@@ -1,0 +1,1 @@
+"""Tools that every room may use: trees, errors at the door, loops, files, and `programs`."""

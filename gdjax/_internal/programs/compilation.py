@@ -1,0 +1,132 @@
+"""Compiling: how long it may take is a matter of what the program is worth."""
+
+import functools
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from gdjax._internal.programs import jaxprs, primitives
+
+__all__ = ["jit"]
+
+PLENTY = 2**30
+"""Bytes gone through beyond which a program's own speed counts for more than the compiler's."""
+
+SMALL = 2**20
+"""Bytes that a program keeps at hand, up to which it may be one kernel: those that a core's own cache holds."""
+
+_QUICK = {"xla_cpu_use_fusion_emitters": False}
+"""XLA's older way to compile what it has fused: in about half the time, to programs that are somewhat slower."""
+
+_KERNEL = {"xla_cpu_small_call": "true", "inlineable": "false"}
+"""Attributes of a call with which XLA compiles what is called to one kernel, loops and branches included.
+
+Else each fusion is a kernel of its own, compiled by itself, and starting it takes longer than most small arrays do. XLA
+does so by itself with loops over next to nothing, from version 0.11 of jaxlib on with larger ones.
+"""
+
+
+@functools.cache
+def _understood() -> bool:
+    """Whether this version of XLA knows the option."""
+    try:
+        jax.jit(lambda: 0, compiler_options=_QUICK)()
+    except Exception:  # which one depends on the version
+        return False
+    return True
+
+
+def _traced(leaves: Iterable[Any]) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in leaves)
+
+
+def _outermost() -> bool:
+    """Whether no transformation is under way: options are taken at the top only."""
+    return not isinstance(jax.lax.neg(np.int32(0)), Tracer)
+
+
+class _Way(NamedTuple):
+    """How a program is compiled.
+
+    Attributes:
+      size: bytes that it keeps at hand.
+      structure: of what it returns.
+      kernel: the program as one kernel, if it may be that.
+    """
+
+    size: int
+    structure: Any
+    kernel: Callable[..., tuple[list[Any], jax.Array]] | None
+
+
+def _touched(leaf: jax.Array) -> jax.Array:
+    """A number that no compiler knows without the array."""
+    data = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return jnp.any(jnp.ravel(data)[:1] != 0)
+
+
+def _one_kernel(program: Any) -> Callable[..., tuple[list[Any], jax.Array]]:
+    """A program of arrays as one kernel: what it comes to, and a truth value that means nothing."""
+
+    @jax.jit
+    def body(*leaves: Any) -> tuple[list[Any], jax.Array]:
+        with set_xla_metadata(**dict.fromkeys(_KERNEL)):  # of the call, not of the calls in it
+            # XLA aborts over an argument that nothing reads any more once the program is simplified (jaxlib 0.10.2).
+            read = jnp.stack([_touched(leaf) for leaf in leaves])
+            return jaxprs.evaluate(program.jaxpr, program.consts, leaves), jnp.any(read)
+
+    @partial(jax.jit, compiler_options=_QUICK)
+    def call(*leaves: Any) -> tuple[list[Any], jax.Array]:
+        with set_xla_metadata(**_KERNEL):
+            return body(*leaves)
+
+    return call
+
+
+def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable[[Any], Any]:
+    """``jax.jit`` of a function of one pytree, which compiles what is small in half the time or less.
+
+    Only on a processor, and only at the top: inside another ``jit`` or a ``vmap`` it is ``jax.jit``.
+
+    Args:
+      function: what is compiled.
+      times: of the same pytree, how often its program goes through what it holds.
+    """
+    plain, quick = jax.jit(function), jax.jit(function, compiler_options=_QUICK)
+    known: weakref.WeakKeyDictionary[Any, _Way] = weakref.WeakKeyDictionary()
+
+    def choose(traced: Any) -> _Way:
+        program, structure = traced.jaxpr, jax.tree.structure(traced.out_info)
+        size = jaxprs.attempt(jaxprs.working_set, program.jaxpr, otherwise=PLENTY)
+        small = size <= SMALL and jaxprs.attempt(primitives.elemental, program.jaxpr, otherwise=False)
+        return _Way(size, structure, _one_kernel(program) if small else None)
+
+    def call(tree: Any) -> Any:
+        if jax.default_backend() != "cpu" or jax.config.jax_disable_jit:
+            return plain(tree)
+        leaves = jax.tree.leaves(tree)
+        if _traced(leaves) or not _outermost() or not _understood():
+            return plain(tree)
+        traced = plain.trace(tree)
+        program = traced.jaxpr
+        # Else the function closes over what a transformation looks through.
+        if len(program.jaxpr.invars) != len(leaves) or _traced(program.consts):
+            return plain(tree)
+        way = known.get(program.jaxpr)
+        if way is None:
+            way = known[program.jaxpr] = choose(traced)
+        if way.kernel is not None:
+            try:
+                return jax.tree.unflatten(way.structure, way.kernel(*leaves)[0])
+            except jax.errors.JaxRuntimeError:  # XLA has no way to write out something in it
+                known[program.jaxpr] = way._replace(kernel=None)
+        return (quick if way.size * times(tree) < PLENTY else plain)(tree)
+
+    return call

@@ -1,0 +1,23 @@
+"""Objectives: what is minimized, what curvature and differentiation see of it, and derivatives of its solutions."""
+
+from gdjax.objectives.objective import (
+    Composite,
+    Mean,
+    Objective,
+    check_residuals,
+    finite_sum,
+    is_least_squares,
+    least_squares,
+    supervised,
+)
+
+__all__ = [
+    "Composite",
+    "Mean",
+    "Objective",
+    "check_residuals",
+    "finite_sum",
+    "is_least_squares",
+    "least_squares",
+    "supervised",
+]

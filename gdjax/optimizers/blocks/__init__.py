@@ -1,0 +1,1 @@
+"""What families of optimizers share: acceptance of trial points, damping, precision."""

@@ -1,0 +1,1 @@
+"""Constraints: bounds, and any transformation on a sequence of unconstrained problems."""

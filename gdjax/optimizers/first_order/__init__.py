@@ -1,0 +1,1 @@
+"""First-order methods: gradient descent with momentum, adaptive rates, clipping, perturbations."""

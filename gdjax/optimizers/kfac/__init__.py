@@ -1,0 +1,1 @@
+"""K-FAC: natural gradient with Kronecker-factored curvature of dense layers."""

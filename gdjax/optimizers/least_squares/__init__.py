@@ -1,0 +1,1 @@
+"""Nonlinear least squares: Gauss-Newton and Levenberg-Marquardt, with the covariance of a fit."""

@@ -1,0 +1,325 @@
+r"""Levenberg-Marquardt.
+
+.. math:: f(x) = \ell(m(x)), \qquad (J^T M J + \mu D^2)\, p = -J^T u
+
+with the Jacobian :math:`J` of the model, :math:`u = \nabla \ell`, :math:`M = \nabla^2 \ell` at its outputs:
+for `gdjax.least_squares`, :math:`u` are the residuals and :math:`M = I`. The systems are solved by singular
+values and not by the normal equations: rank-deficient and under-determined residuals get the shortest step.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from gdjax._internal import arguments, checks, control_flow, trees
+from gdjax.linalg.jacobians import Spectrum, damped_solve, require_composite, rows_at, spectrum
+from gdjax.linalg.subproblems import Move, norm
+from gdjax.objectives import differentiability
+from gdjax.optimizers.blocks import acceptance
+from gdjax.optimizers.blocks.acceptance import Base, Judgement
+from gdjax.types import Answer, Scalar, Status, Transformation
+
+__all__ = [
+    "Damping",
+    "LevenbergMarquardtState",
+    "columns",
+    "levenberg_marquardt",
+    "nielsen",
+    "region",
+    "uniform",
+]
+
+
+class Damping(NamedTuple):
+    r"""How :math:`\mu` is chosen; two numbers a run, whatever they mean to it.
+
+    Attributes:
+      first: ``(spectrum, scaled_norm_of_x) -> numbers`` of shape (2,).
+      next: ``(numbers, judgement) -> numbers`` after a trial.
+      shift: ``(numbers, spectrum) -> mu``.
+    """
+
+    first: Callable[[Spectrum, Scalar], jax.Array]
+    next: Callable[[jax.Array, Judgement], jax.Array]
+    shift: Callable[[jax.Array, Spectrum], Scalar]
+
+
+_SECULAR_STEPS = 30
+
+
+def _region_shift(numbers: jax.Array, found: Spectrum) -> Scalar:
+    r"""The :math:`\mu \ge 0` at which the step is as long as the radius; 0 where Gauss-Newton's fits in."""
+    radius = numbers[0]
+    zero = jnp.zeros_like(radius)
+    fits = norm(damped_solve(found, zero, found.rest)) <= radius
+    high = norm(found.values * found.rest) / radius
+
+    def body(_, bracket):
+        low, high, shift = bracket
+        p = damped_solve(found, shift, found.rest) / radius
+        size = norm(p)
+        long = size > 1
+        low, high = jnp.where(long, shift, low), jnp.where(long, high, shift)
+        below = found.values**2 + shift
+        steep = jnp.sum(jnp.where(below > 0, (p / size) ** 2 / jnp.where(below > 0, below, 1), 0))
+        trial = shift + (size - 1) / steep
+        middle = jnp.where(low > 1e-3 * high, 0.5 * (low + high), jnp.sqrt(high) * jnp.sqrt(1e-3 * high))
+        return low, high, jnp.where((trial > low) & (trial < high), trial, jnp.maximum(middle, low))
+
+    shift = control_flow.fori_loop(0, _SECULAR_STEPS, body, (zero, high, 1e-3 * high))[2]
+    return jnp.where(fits | ~jnp.isfinite(shift), 0, shift)
+
+
+def _region_first(factor, found, size):
+    slope = found.values * found.rest
+    steepest = norm(slope)
+    curved = norm(found.values * (slope / jnp.where(steepest > 0, steepest, 1)))
+    point = steepest / jnp.where(curved > 0, curved, 1) / jnp.where(curved > 0, curved, 1)
+    radius = factor * jnp.where(size > 0, size, jnp.where(point > 0, point, 1))
+    # A first step that ends inside sets the scale.
+    whole = norm(damped_solve(found, jnp.zeros_like(radius), found.rest))
+    radius = jnp.where(whole > 0, jnp.minimum(radius, whole), radius)
+    return jnp.stack([radius, radius])
+
+
+def _region_next(numbers, judged):
+    radius = numbers[0]
+    reach = judged.length / judged.along
+    good = (judged.ratio >= 0.75) & (reach >= 0.9 * radius)
+    grown = jnp.where(good, jnp.maximum(radius, 2 * reach), radius)
+    radius = acceptance.capped(jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, grown))
+    return jnp.stack([radius, radius])
+
+
+def region(factor: Any = 1.0) -> Damping:
+    r"""Damping by a radius: :math:`\mu` such that :math:`\lVert D p \rVert \le \Delta`.
+
+    Args:
+      factor: the first radius over :math:`\lVert D x_0 \rVert` (over the Cauchy step at :math:`x_0 = 0`), at
+        most the length of the first Gauss-Newton step.
+
+    Reference:
+      Moré, The Levenberg-Marquardt algorithm: implementation and theory, LNM 630 (1978), sections 3 to 5.
+    """
+    checks.concrete("region", above=0, factor=factor)
+    return Damping(Partial(_region_first, factor), _region_next, _region_shift)
+
+
+def _nielsen_first(relative, found, size):
+    del size
+    first = relative * jnp.max(found.values) ** 2
+    return jnp.stack([jnp.where(first > 0, first, 1), jnp.full_like(first, 2)])
+
+
+def _nielsen_next(numbers, judged):
+    shift, growth = numbers
+    ratio = jnp.clip(judged.ratio, -1, 2)
+    good = judged.ratio > 0
+    least = jnp.finfo(shift.dtype).tiny
+    lower = jnp.maximum(shift * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3), least)
+    higher = jnp.minimum(shift * growth, jnp.finfo(shift.dtype).max ** 0.5)
+    return jnp.where(good, jnp.stack([lower, jnp.full_like(shift, 2)]), jnp.stack([higher, 2 * growth]))
+
+
+def nielsen(relative: Any = 1e-3) -> Damping:
+    r"""Damping that follows the gain ratio: :math:`\mu \max(\tfrac13, 1 - (2\rho - 1)^3)`, or times 2, 4, 8
+    ...
+
+    Args:
+      relative: the first :math:`\mu` over the largest squared singular value.
+
+    Reference:
+      Madsen, Nielsen, Tingleff, Methods for non-linear least squares problems, 2004, equation 2.21.
+    """
+    checks.concrete("nielsen", above=0, relative=relative)
+    return Damping(Partial(_nielsen_first, relative), _nielsen_next, lambda numbers, found: numbers[0])
+
+
+def columns(rows: jax.Array, previous: jax.Array) -> jax.Array:
+    """Marquardt's scaling: the largest norm that each column of the Jacobian has had.
+
+    Reference:
+      Moré (1978), equation 6.3.
+    """
+    most = trees.power_of_two(jnp.max(jnp.abs(rows), 0))
+    sizes = most * jnp.sqrt(jnp.sum((rows / most[None, :]) ** 2, 0))
+    largest = jnp.max(sizes)
+    floor = jnp.sqrt(jnp.finfo(rows.dtype).eps) * jnp.where(largest > 0, largest, 1)
+    return jnp.maximum(previous, jnp.where(sizes > 0, sizes, floor))
+
+
+def uniform(rows: jax.Array, previous: jax.Array) -> jax.Array:
+    """Levenberg's scaling: none."""
+    return jnp.ones_like(previous)
+
+
+class LevenbergMarquardtState(NamedTuple):
+    """The accepted point, its Jacobian by singular values, and the damping.
+
+    Attributes:
+      answer: the accepted point.
+      base: what has been tried from it.
+      spectrum: of the scaled Jacobian there.
+      numbers: the damping's.
+      sizes: the largest norm that each column of the Jacobian has had.
+    """
+
+    answer: Answer
+    base: Base
+    spectrum: Spectrum
+    numbers: jax.Array
+    sizes: jax.Array
+
+
+def _init(params):
+    base = acceptance.start(params)
+    n, dtype = base.grad.size, base.grad.dtype
+    vector = jnp.zeros(n, dtype)
+    empty = Spectrum(vector, jnp.zeros((n, n), dtype), vector, vector)
+    return LevenbergMarquardtState(base.answer, acceptance.split(base), empty, jnp.zeros(2, dtype), vector)
+
+
+def _bent(composite, params, step, found, shift, limit):
+    r"""The step with its geodesic acceleration, :math:`p + \tfrac12 a`, where that is short enough.
+
+    Reference:
+      Transtrum, Sethna, Improvements to the Levenberg-Marquardt algorithm, arXiv:1201.5885, equations 5 and
+      15.
+    """
+    x, back = ravel_pytree(params)
+    outputs, unravel = ravel_pytree(composite.model(params))
+
+    def model(v):
+        return trees.replicated(ravel_pytree(composite.model(back(v)))[0])
+
+    def velocity(v):
+        return jax.jvp(model, (v,), (step.astype(x.dtype),))[1]
+
+    turn = jax.jvp(velocity, (x,), (step.astype(x.dtype),))[1]
+    slope = jax.grad(lambda z: composite.loss(unravel(z)))
+    pulled = jax.vjp(model, x)[1](jax.jvp(slope, (outputs,), (turn,))[1])[0].astype(step.dtype)
+    below = found.values**2 + shift
+    inner = found.vectors.T @ (pulled / found.scales) / jnp.where(below > 0, below, jnp.inf)
+    half = -0.5 * (found.vectors @ inner) / found.scales
+    short = 4 * norm(half * found.scales) <= limit * norm(step * found.scales)
+    return jnp.where(short & jnp.all(jnp.isfinite(half)), step + half, step)
+
+
+def _move(found, shift, grad):
+    p = damped_solve(found, shift, found.rest)
+    step = (found.vectors @ p) / found.scales
+    steep = (found.values * found.scales)[0]
+    scale = jnp.where(steep < jnp.finfo(steep.dtype).max ** 0.5, steep * steep, jnp.finfo(steep.dtype).max)
+    return Move(step, jnp.dot(grad, step), jnp.sum((found.values * p) ** 2), scale)
+
+
+def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
+    del extra
+    damping, scaling, geodesic = parts
+    checks.require("levenberg_marquardt", params=params, value=value, value_fn=value_fn)
+    composite = require_composite(value_fn, "levenberg_marquardt")
+    x, back = trees.flat(params)
+    grad, _ = trees.flat(updates)
+    old = acceptance.join(state.base, state.answer)
+    origin, _ = trees.flat(old.answer.params)
+    whole = jnp.all(jnp.isfinite(grad))
+    maybe = acceptance.judge(old, x, value, jnp.where(whole, grad, old.grad)).accept
+
+    def fresh():
+        rows, rest = rows_at(composite, params, x.dtype)
+        slope = jnp.where(jnp.any(rows != 0), rows.T @ rest, jnp.nan)
+        sizes = jnp.sqrt(jnp.sum(rows * rows, 0))
+        # Below this the singular values do not count, and a step leaves the parameter where it is.
+        cut = 2 * jnp.asarray(x.size, rows.dtype) ** 1.5 * float(jnp.finfo(rows.dtype).eps)
+        vanished = sizes <= cut * state.sizes
+        gone = norm(rest) * jnp.max(jnp.where(vanished, state.sizes, 0))
+        return (
+            spectrum(rows, rest, scaling(rows, state.spectrum.scales)),
+            slope,
+            jnp.maximum(state.sizes, sizes),
+            gone,
+        )
+
+    # Reverse mode may overflow where forward mode does not: then the gradient is the Jacobian's.
+    stale = (state.spectrum, grad, state.sizes, jnp.zeros((), x.dtype))
+    found, slope, sizes, gone = control_flow.cond(maybe, fresh, lambda: stale)
+    grad = jnp.where(whole, grad, slope)
+    judged = acceptance.judge(old, x, value, grad)
+    judged = judged._replace(length=norm(state.spectrum.scales * (x - origin)))
+    # Where a column has vanished, exp(-x) far out, a gradient of zero says nothing: no parameter was fitted there.
+    base = acceptance.move_to(old, judged, params, value, grad, jnp.maximum(norm(grad), gone))
+    here, first = base.answer.params, old.count == 0
+    found = trees.choose(judged.accept, found, state.spectrum)
+    sizes = jnp.where(judged.accept, sizes, state.sizes)
+    begin = damping.first(found, norm(found.scales * x))
+    numbers = jnp.where(judged.fresh, state.numbers, damping.next(state.numbers, judged))
+    numbers = jnp.where(first, begin, numbers)
+    shift = damping.shift(numbers, found)
+    move = _move(found, shift, base.grad)
+    if geodesic is not None:
+        with differentiability.needed("levenberg_marquardt(geodesic=...)", "second", composite, here):
+            bent = Partial(_bent, composite)
+            step = differentiability.isolated(bent, here, move.step, found, shift, geodesic)
+        move = move._replace(step=step)
+    base, moves = acceptance.propose(base, move, x, back)
+    status = jnp.asarray(base.answer.status)
+    hollow = (status == Status.NOISE_FLOOR) & (base.answer.residual > 2 * norm(base.grad))
+    base = base._replace(
+        answer=base.answer._replace(status=jnp.where(hollow, jnp.int8(Status.STALLED), status))
+    )
+    return moves, LevenbergMarquardtState(base.answer, acceptance.split(base), found, numbers, sizes)
+
+
+def levenberg_marquardt(
+    *,
+    damping: Damping | None = None,
+    scaling: Callable[[jax.Array, jax.Array], jax.Array] = columns,
+    geodesic: Any = None,
+) -> Transformation:
+    r"""Levenberg-Marquardt.
+
+    Flat: one evaluation of value and gradient an update, and one Jacobian an accepted point, with its QR
+    factors and singular values, :math:`O(m n^2 + n^3)`. Choose it for residuals of up to some hundreds of
+    parameters. Other convex losses of a model are welcome (`gdjax.Composite`), with the generalized
+    Gauss-Newton matrix.
+
+    Args:
+      damping: ``region()`` (the default) or ``nielsen()`` of this module.
+      scaling: ``(rows, previous) -> D``: `columns` or `uniform`.
+      geodesic: the longest acceleration, relative to the step, for which the step is bent along the model's
+        geodesic, 0.75 in the paper; one more pass through the model an update. None takes straight steps.
+
+    Returns:
+      A transformation that keeps an `Answer`; for its verdicts see `gdjax.trust_region`. Its residual is the norm of
+      the gradient; where a column of the Jacobian has vanished beside what it was (a rate that ran off, so that
+      exp(-x) is zero), it is the norm of the residuals times the largest that the column was, and the run ends
+      `Status.STALLED`: neither a solution nor a matter of rounding.
+
+    Raises:
+      TypeError: in ``update``, where ``value_fn`` is not a `Composite`, or has a penalty.
+
+    Reference:
+      Levenberg, Quart. Appl. Math. 2 (1944); Marquardt, SIAM J. Appl. Math. 11 (1963); Moré, LNM 630 (1978).
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> t = jnp.arange(5.0)
+      >>> y = 3.0 * jnp.exp(-0.5 * t)
+      >>> f = gdjax.least_squares(lambda p: p[0] * jnp.exp(-p[1] * t) - y)
+      >>> run = gdjax.minimize(f, jnp.array([1.0, 1.0]), gdjax.levenberg_marquardt())
+      >>> [round(float(p), 4) for p in run.params]
+      [3.0, 0.5]
+    """
+    if damping is not None and not isinstance(damping, Damping):
+        raise TypeError(
+            f"levenberg_marquardt: damping must be a Damping such as nielsen(1e-3), got {arguments.named(damping)}"
+        )
+    checks.function("levenberg_marquardt", "rows, previous", "such as columns of its module", scaling=scaling)
+    checks.optional("levenberg_marquardt", above=0, geodesic=geodesic)
+    parts = trees.callables_as_trees((region() if damping is None else damping, scaling, geodesic))
+    return optax.GradientTransformationExtraArgs(_init, Partial(_update, parts))

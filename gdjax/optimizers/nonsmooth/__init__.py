@@ -1,0 +1,1 @@
+"""Nonsmooth objectives and simple sets: proximal, projected, mirror and splitting methods, subgradients."""

@@ -1,0 +1,1 @@
+"""Quasi-Newton methods and their kin: curvature learnt from gradients."""

@@ -1,0 +1,1 @@
+"""Second-order methods: Newton, trust regions, cubic regularization, natural gradient, Shampoo."""

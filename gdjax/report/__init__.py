@@ -1,5 +1,0 @@
-"""One self-contained page of a sweep: what won, tables, maps and curves, and how to run it again."""
-
-from gdjax.report.page import write
-
-__all__ = ["write"]

@@ -1,0 +1,1 @@
+"""Runs: one optimization from its start to its result."""

@@ -1,0 +1,208 @@
+"""The fixed-length form, fast: bare steps in blocks, and care only where a block went wrong.
+
+Between two checks a step is the gradient, the update and nothing else. A block in which a value or a
+gradient was not finite is found at its end: by what params and state carry on, and where they may not,
+by sums to which every step adds nothing but its poison (0 v is NaN where v is not finite). From the
+start of the last sound block the driver's careful step then finds the last finite point.
+
+Reverse mode keeps the state at each block's start and goes through a block's steps again when it comes
+to it: memory of about twice the root of the number of steps, for one forward pass more.
+
+One thing goes unseen: a value without log, root or quotient that overflows and is back by the end of
+its block, all its gradients finite.
+"""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gdjax._internal import control_flow, trees
+from gdjax._internal.programs import memory_layout, nan_flow
+from gdjax.objectives import implicit
+from gdjax.runs import recording
+from gdjax.types import Params, Scalar, Status, Step
+
+__all__ = ["Blocks", "Position", "blocks", "careful", "through"]
+
+
+class Position(NamedTuple):
+    """Where a run stands, as far as a bare step needs to know.
+
+    Attributes:
+      params: the point to evaluate next.
+      optimizer: the optimizer's state.
+      draws: mini-batches drawn before; in the fixed form the evaluations made.
+    """
+
+    params: Params
+    optimizer: Any
+    draws: Scalar
+
+
+class Blocks(NamedTuple):
+    """How a run of fixed length is cut.
+
+    Attributes:
+      length: steps between two checks; all blocks have the same, what is left over is no block.
+      number: how many blocks.
+      every: steps between two readings of the recorder inside a block.
+      keep: of the rows read, one in so many is recorded.
+    """
+
+    length: int
+    number: int
+    every: int
+    keep: int
+
+
+def blocks(max_steps: int, stride: int | None) -> Blocks:
+    """Blocks of about the root of ``max_steps``, which leave over as little as may be.
+
+    Checks cost in proportion to their number, a block gone wrong in proportion to its length.
+
+    Args:
+      max_steps: the run's number of updates.
+      stride: steps between recorded rows; a block is made of whole rows, or a row of whole blocks.
+    """
+    aim = max(1, math.isqrt(max_steps))
+    near = range(max(1, aim // 2), 2 * aim + 1)
+    if stride is None:
+        lengths = list(near)
+    elif stride <= aim:
+        lengths = [n for n in near if n % stride == 0]
+    else:
+        lengths = [n for n in near if stride % n == 0] or [stride]
+    length = min(lengths, key=lambda n: (max_steps % n, abs(n - aim)))
+    every = length if stride is None else min(stride, length)
+    return Blocks(length, max_steps // length, every, 1 if stride is None else stride // every)
+
+
+class _Watch:
+    """Where to look for what was not finite, such that nothing goes unseen at the least cost.
+
+    A gradient that params or the optimizer's state remember is seen there at a block's end. One that
+    they may forget (clipped, zeroed, masked), and a value that may be NaN where the gradient is not,
+    poisons a sum at every step. A value that can only overflow is looked at between blocks, unless
+    that needs a batch.
+    """
+
+    def __init__(self, run: Any, start: Position, value: Scalar):
+        def step(grad, state):
+            params, optimizer = state
+            return run.propose(value, grad, Position(params, optimizer, start.draws))[:2]
+
+        self.run = run
+        self.hidden, self.lasting = nan_flow.forgotten(step, start.params, start[:2])
+        self.overflows = not run.draws_batches and nan_flow.only_overflows(run.value, start)
+        self.zeros = jax.tree.map(jnp.zeros_like, self.suspects(value, start.params))
+
+    def suspects(self, value: Scalar, grad: Params) -> list[jax.Array]:
+        leaves = [leaf for leaf, hidden in zip(jax.tree.leaves(grad), self.hidden, strict=True) if hidden]
+        return leaves if self.overflows else [value, *leaves]
+
+    def poison(self, sums: list[jax.Array], value: Scalar, grad: Params) -> list[jax.Array]:
+        return [old + 0 * new for old, new in zip(sums, self.suspects(value, grad), strict=True)]
+
+    def finite(self, sums: list[jax.Array], after: Position) -> Scalar:
+        state = jax.tree.leaves(after[:2])
+        kept = [leaf for leaf, lasting in zip(state, self.lasting, strict=True) if lasting]
+        values = [self.run.value(after)] if self.overflows else []
+        return trees.all_finite([*sums, *kept, *values])
+
+
+def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Position, Position, Scalar, Any]:
+    """Goes through all blocks with bare steps.
+
+    Returns:
+      The position after the blocks; the start of the last block up to which everything was finite
+      (of the first block where nothing was); whether everything was finite; and the rows recorded,
+      which are not to be trusted where it was not.
+    """
+    watch = _Watch(run, start, value)
+
+    def bare(carry, _):
+        position, sums = carry
+        value, grad, position = run.move(position)
+        position = memory_layout.runs_last(position)
+        return (position, watch.poison(sums, value, grad)), None
+
+    def row(carry, _):
+        position, sums = carry
+        if run.record is None:
+            return control_flow.scan(bare, carry, length=cut.every)
+        value, grad, after = run.move(position)
+        ahead = trees.distance(after.params, position.params)
+        read = run.record.read(Step(position.draws, position.params, value, trees.norm(grad), ahead))
+        carry, _ = control_flow.scan(bare, (after, watch.poison(sums, value, grad)), length=cut.every - 1)
+        return carry, read
+
+    def block(carry, _):
+        position, sound, finite = carry
+        (after, sums), rows = control_flow.scan(row, (position, watch.zeros), length=cut.length // cut.every)
+        finite = finite & watch.finite(sums, after)
+        return (after, trees.choose(finite, position, sound), finite), rows
+
+    block = jax.checkpoint(block, prevent_cse=False)
+    (end, sound, finite), rows = control_flow.scan(
+        block, (start, start, jnp.asarray(True)), length=cut.number
+    )
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:: cut.keep], rows)
+    return end, sound, finite, rows
+
+
+def careful(run: Any, state: Any, steps: int | None = None) -> Any:
+    """The state after ``steps`` careful steps, by default after all of a run."""
+    steps = run.max_steps + 1 if steps is None else steps
+    step = jax.checkpoint(lambda s, _: (run.step(s), None), prevent_cse=False)
+    return control_flow.scan(step, state, length=steps)[0]
+
+
+def _to_the_end(run: Any, state: Any) -> Any:
+    return control_flow.while_loop(lambda s: ~run.done(s), run.step, state)
+
+
+def through(run: Any, start: Any) -> Any:
+    """The state after all steps of a run whose optimizer keeps no answer of its own.
+
+    Equal to `careful` in everything. The last point is reached and judged by careful steps; a run
+    that was lost before goes back to where it was sound last, and finds its end from there. No
+    derivative passes through a lost run.
+
+    Args:
+      run: a `gdjax.Run`, of which ``value``, ``propose``, ``move``, ``step``, ``done``, ``unrecorded``,
+        ``draws_batches``, ``record`` and ``max_steps`` are used.
+      start: its first state.
+    """
+    cut = blocks(run.max_steps, run.record and run.record.stride)
+    if cut.number == 0:
+        return careful(run, start)
+    first = Position(start.params, start.optimizer, start.draws)
+    end, sound, finite, rows = _advance(run, first, start.answer.value, cut)
+    done, lost = jnp.int32(cut.number * cut.length), jnp.int8(Status.NONFINITE)
+    near = start._replace(
+        params=end.params,
+        optimizer=end.optimizer,
+        count=done,
+        draws=done,
+        steps=jnp.int32(-1),
+        status=jnp.where(finite, start.status, lost),
+        trace=None if run.record is None else recording.fill(start.trace, rows),
+    )
+    near = careful(run, near, run.max_steps + 1 - cut.number * cut.length)
+    unknown = near.steps < 0
+    back = start._replace(
+        params=sound.params,
+        optimizer=sound.optimizer,
+        count=sound.draws,
+        draws=sound.draws,
+        status=jnp.where(unknown, start.status, lost),
+        trace=None,
+    )
+    back = implicit.detached(partial(_to_the_end, run.unrecorded()), back)
+    keep = ("answer", "steps", "status")
+    found = {name: trees.choose(unknown, getattr(back, name), getattr(near, name)) for name in keep}
+    trace = None if run.record is None else recording.mask(run.record, near.trace, found["steps"])
+    return near._replace(**found, trace=trace)

@@ -1,0 +1,219 @@
+"""How `minimize` is compiled: quickly where that is worth it, once, and never inside another program."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import gdjax
+from gdjax._internal.programs import compilation, primitives
+
+pytestmark = pytest.mark.smoke
+
+
+class Options:
+    """Which options programs are compiled with, by the name of what is compiled."""
+
+    def __init__(self, monkeypatch):
+        self.seen, plain = [], jax.jit
+
+        def jit(function, **options):
+            compiled = plain(function)  # not every version of XLA takes the options
+
+            def call(tree):
+                self.seen.append(options.get("compiler_options"))
+                return compiled(tree)
+
+            call.trace = compiled.trace
+            return call
+
+        monkeypatch.setattr(compilation.jax, "jit", jit)
+
+
+@pytest.fixture
+def options(monkeypatch):
+    monkeypatch.setattr(compilation, "_understood", lambda: True)
+    return Options(monkeypatch)
+
+
+def product(x):
+    """No kernel by itself: a library multiplies matrices."""
+    return jnp.sum(jnp.outer(x, x) @ jnp.outer(x, x))
+
+
+def heavy(x):
+    return jnp.sum(jnp.cumsum(jnp.broadcast_to(x, (10**6,))) ** 2)
+
+
+def test_small_programs_are_compiled_quickly(options):
+    assert compilation.jit(product, lambda x: 1000)(jnp.ones(2)) == 8.0
+    assert options.seen == [{"xla_cpu_use_fusion_emitters": False}]
+
+
+def test_programs_with_much_to_do_are_compiled_well(options):
+    compilation.jit(heavy, lambda x: 1000)(jnp.float32(0.0))
+    compilation.jit(product, lambda x: 10**9)(jnp.ones(2))
+    assert options.seen == [None, None]
+
+
+def test_inside_other_programs_there_are_no_options(options):
+    square = compilation.jit(lambda x: jnp.sqrt(product(x[None])), lambda x: 1000)
+    scale = lambda t: compilation.jit(lambda x: t * x, lambda x: 1000)(2.0)  # noqa: E731
+    assert square(jnp.float32(3.0)) == 9.0
+    del options.seen[:]
+    assert jax.vmap(square)(jnp.arange(3.0)).tolist() == [0.0, 1.0, 4.0]
+    assert jax.grad(square)(3.0) == 6.0
+    assert jax.eval_shape(lambda: square(3.0)).shape == ()
+    assert jax.vmap(scale)(jnp.arange(3.0)).tolist() == [0.0, 2.0, 4.0]
+    assert jax.grad(scale)(3.0) == 2.0
+    assert options.seen == [None] * 5
+
+
+def test_an_option_that_is_not_known_is_not_used(monkeypatch):
+    monkeypatch.setattr(compilation, "_QUICK", {"xla_cpu_no_such_option": False})
+    compilation._understood.cache_clear()
+    assert not compilation._understood()
+    assert compilation.jit(lambda x: x**2, lambda x: 1)(3.0) == 9.0
+    monkeypatch.undo()
+    compilation._understood.cache_clear()
+
+
+@pytest.mark.slow
+def test_both_ways_come_to_the_same(x64):
+    start = jnp.asarray(np.random.default_rng(0).uniform(-2, 2, 12))
+    objective = gdjax.problems.rosenbrock(12).objective
+    quick = gdjax.minimize(objective, start, gdjax.bfgs())
+    whole = jax.jit(lambda x: gdjax.minimize(objective, x, gdjax.bfgs()))(start)
+    assert quick.status == whole.status == 1
+    np.testing.assert_allclose(quick.params, whole.params, atol=1e-6)
+
+
+def test_traced_once_and_compiled_once():
+    traces = 0
+
+    def objective(x):
+        nonlocal traces
+        traces += 1
+        return jnp.sum((x - 1) ** 2)
+
+    optimizer = gdjax.gradient_descent(0.1)
+    for start in (jnp.ones(3), jnp.zeros(3), jnp.ones(3)):
+        gdjax.minimize(objective, start, optimizer)
+    first = traces
+    gdjax.minimize(objective, jnp.zeros(3), optimizer)
+    assert traces == first <= 2
+
+
+def test_without_jit():
+    with jax.disable_jit():
+        assert gdjax.minimize(lambda x: x**2, 1.0, gdjax.gradient_descent(0.5), max_steps=2).value == 0.0
+
+
+_X = {
+    **{
+        name: getattr(jnp, name)
+        for name in "abs arccos arcsin arctan arctanh cbrt ceil cos cosh exp exp2".split()
+    },
+    **{
+        name: getattr(jnp, name)
+        for name in "expm1 floor isfinite log log1p negative sign sin sinh sqrt tan".split()
+    },
+    **{
+        name: getattr(jnp, name)
+        for name in "tanh square round reciprocal max min argmax argmin sum prod".split()
+    },
+    **{name: getattr(jnp, name) for name in "any all cumsum cumprod arcsinh flip ravel atleast_2d".split()},
+    **{
+        name: getattr(lax, name)
+        for name in "erf erfc erf_inv lgamma digamma logistic rsqrt cummax cummin".split()
+    },
+    "arccosh": lambda x: jnp.arccosh(1 + x),
+    "arithmetic": lambda x: (x + 2 * x - x / 3) % 0.3,
+    "atan2": lambda x: jnp.arctan2(x, 1 - x),
+    "bits": lambda x: lax.bitcast_convert_type(x, jnp.int32) >> 1 & 7 | 3 ^ 1 << 2,
+    "clamp": lambda x: jnp.clip(x, 0.2, 0.5),
+    "compare": lambda x: (x < 0.5) | (x >= 0.7) & ~(x == 0.6) ^ (x != 0.1) | (x > 0.9) | (x <= 0.1),
+    "concatenate": lambda x: jnp.concatenate([x, jnp.pad(x, 1), jnp.zeros(2)]),
+    "dynamic": lambda x: lax.dynamic_update_slice(
+        x, 2 * lax.dynamic_slice(x, [jnp.argmax(x)], [2]), [jnp.argmin(x)]
+    ),
+    "gather": lambda x: x[(jnp.arange(3) * jnp.argmax(x)) % 4],
+    "iota": lambda x: x * jnp.arange(4.0),
+    "key": lambda x: jax.random.normal(jax.random.split(jax.random.key(jnp.argmax(x)))[1], (4,)) + x,
+    "nextafter": lambda x: jnp.nextafter(x, 2.0),
+    "power": lambda x: x**1.7 + x**3,
+    "products": lambda x: jnp.outer(x, x) @ x + x @ jnp.outer(x, x) + jnp.dot(x, x),
+    "scan": lambda x: lax.scan(lambda s, row: (s + row, s * row), jnp.float32(0), x),
+    "shape": lambda x: jnp.stack([x.reshape(2, 2).T, x.reshape(2, 2)])[:, 0].squeeze(),
+    "switch": lambda x: lax.cond(x[0] > 0.5, jnp.sin, jnp.cos, x),
+    "where": lambda x: jnp.where(x > 0.5, x, -x),
+    "while": lambda x: lax.while_loop(lambda y: jnp.sum(y) < 10, lambda y: 2 * y, x),
+    "half": lambda x: (jnp.exp(x.astype(jnp.float16)) + jnp.sum(x.astype(jnp.bfloat16))).astype(jnp.float32),
+}
+"""Operations on four numbers between 0 and 1, all of which a kernel may hold."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compilation._understood(), reason="this version of XLA has a way of its own")
+def test_a_kernel_comes_to_what_many_do():
+    """All operations that `primitives.elemental` lets pass, in one kernel, and each by its own."""
+
+    def everything(x):
+        return lax.fori_loop(0, 2, lambda i, x: lax.sort(x) if x.size == 0 else x, x), {
+            name: function(x) for name, function in _X.items()
+        }
+
+    x = jnp.array([0.3, 0.9, 0.1, 0.6])
+    program = jax.make_jaxpr(everything)(x)
+    assert primitives.elemental(program.jaxpr)
+    kernel = compilation._one_kernel(program)
+    assert " fusion(" not in kernel.lower(x).compile().as_text().split("ENTRY")[1]
+    for found, expected in zip(kernel(x)[0], jax.tree.leaves(everything(x)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+OUTSIDE = {
+    "callback": lambda x: jax.debug.print("{}", x) or x,
+    "cholesky": lambda x: jnp.linalg.cholesky(jnp.outer(x, x) + jnp.eye(4)),
+    "fft": lambda x: jnp.abs(jnp.fft.fft(x)),
+    "matrices": lambda x: jnp.outer(x, x) @ jnp.outer(x, x),
+    "scatter": lambda x: x.at[jnp.array([0, 2])].add(1.0),
+    "sort": jnp.sort,
+    "solve": lambda x: jnp.linalg.solve(jnp.outer(x, x) + jnp.eye(4), x),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_calls_a_library_is_no_kernel(name):
+    loop = lambda x: lax.fori_loop(0, 2, lambda i, x: jnp.sum(OUTSIDE[name](x)) * x, x)  # noqa: E731
+    assert not primitives.elemental(jax.make_jaxpr(loop)(jnp.ones(4)).jaxpr)
+
+
+def test_what_xla_cannot_make_a_kernel_of_is_compiled_another_way(monkeypatch):
+    monkeypatch.setattr(compilation, "_understood", lambda: True)
+
+    def fails(program):
+        def kernel(*leaves):
+            raise jax.errors.JaxRuntimeError("UNIMPLEMENTED")
+
+        return kernel
+
+    monkeypatch.setattr(compilation, "_one_kernel", fails)
+    monkeypatch.setattr(compilation, "_QUICK", {})
+    square = compilation.jit(jnp.square, lambda x: 1000)
+    assert square(3.0) == square(jnp.float32(-3.0)) == 9.0
+
+
+@pytest.mark.skipif(not compilation._understood(), reason="this version of XLA has a way of its own")
+def test_a_kernel_may_be_given_what_it_does_not_need(x64):
+    """XLA finds out that nothing depends on an argument, and aborts where a kernel then never reads it."""
+
+    def cost(parts, x):
+        unused, half, key, flag = parts
+        noise = 0 * jax.random.uniform(key)
+        return jnp.sum((x - 1) ** 2) + 0 * jnp.sum(unused) + half * 0 + noise + 0 * flag
+
+    parts = (jnp.arange(3), jnp.float16(2), jax.random.key(0), jnp.asarray(True))
+    run = gdjax.minimize(jax.tree_util.Partial(cost, parts), jnp.zeros(2), gdjax.bfgs())
+    np.testing.assert_allclose(run.params, 1)
