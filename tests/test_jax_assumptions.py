@@ -25,6 +25,7 @@ from gdjax._internal.programs import (
     nan_flow,
     scalarize,
 )
+from gdjax._internal.programs import lanes as lane_loops
 
 pytestmark = pytest.mark.smoke
 

@@ -331,10 +331,8 @@ def proximal_gradient(
     checks.function(
         "proximal_gradient",
         "theta, rate",
-        "such as gdjax.optimizers.nonsmooth.momentum.fista",
+        "such as fista of the module momentum",
         momentum=momentum,
     )
-    checks.function(
-        "proximal_gradient", "seen", "such as gdjax.optimizers.nonsmooth.momentum.never", restart=restart
-    )
+    checks.function("proximal_gradient", "seen", "such as never of the module momentum", restart=restart)
     return trees.with_settings(_init, _update, _Settings(rule, regularizer, momentum, restart))
