@@ -76,7 +76,7 @@ def hyperband(trial, repetition, runs):
     turn = 0
     while spent[-1] < budget:
         key = jax.random.fold_in(jax.random.key(repetition), turn)
-        found = gdjax.sweeps.search.hyperband(trial, draw, smallest=max(1, trial.steps // 27), key=key)
+        found = gdjax.search.hyperband(trial, draw, smallest=max(1, trial.steps // 27), key=key)
         steps, values = curve(found.value.values, found.steps.values)
         spent += list(spent[-1] + steps)
         best += list(np.minimum(best[-1], values))

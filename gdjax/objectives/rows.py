@@ -63,7 +63,7 @@ def as_data(data: Any) -> Any:
 
     Example:
       >>> import numpy as np, scipy.sparse
-      >>> from gdjax import rows
+      >>> from gdjax.objectives import rows
       >>> rows.as_data(scipy.sparse.eye_array(3)).nse
       3
     """
@@ -180,7 +180,7 @@ def take(data: Any, index: jax.Array) -> Any:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from gdjax import rows
+      >>> from gdjax.objectives import rows
       >>> rows.take({"x": jnp.arange(6.0).reshape(3, 2)}, jnp.array([2, 0]))["x"].tolist()
       [[4.0, 5.0], [0.0, 1.0]]
     """

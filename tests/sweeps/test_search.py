@@ -163,7 +163,7 @@ def test_hyperband_finds_what_a_grid_finds_in_fewer_steps():
     def draw(count, key):
         return {"learning_rate": 10 ** jax.random.uniform(key, (count,), minval=-4.0, maxval=-1.1)}
 
-    found = gdjax.sweeps.search.hyperband(trial, draw, smallest=1, key=1)
+    found = gdjax.search.hyperband(trial, draw, smallest=1, key=1)
     grid = gdjax.sweep(
         trial, {"learning_rate": np.geomspace(1e-4, 10**-1.1, found.sizes["sample"])}, progress=False
     )
@@ -305,12 +305,12 @@ def test_designs_of_steps_choices_and_integers_by_logarithm():
 @pytest.mark.slow
 def test_hyperband_over_a_space_and_names_that_are_taken():
     space = {"learning_rate": gdjax.sweeps.log_uniform(1e-4, 0.07), "twice": [1, 2]}
-    found = gdjax.sweeps.search.hyperband(
+    found = gdjax.search.hyperband(
         lambda learning_rate, twice: trial(learning_rate), space, smallest=14, lanes=4
     )
     assert set(found.twice.values) <= {1, 2}
     assert found.learning_rate.dtype == np.float32
     with pytest.raises(ValueError, match="'bracket' is the name"):
-        gdjax.sweeps.search.hyperband(lambda bracket: trial(bracket), {"bracket": [0.1, 0.2]}, smallest=14)
+        gdjax.search.hyperband(lambda bracket: trial(bracket), {"bracket": [0.1, 0.2]}, smallest=14)
     with pytest.raises(ValueError, match="'parent' is the name of a result"):
         gdjax.search.population_based(trial, {"parent": RATES}, rounds=1, steps=1)

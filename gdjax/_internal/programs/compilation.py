@@ -99,6 +99,7 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
       function: what is compiled.
       times: of the same pytree, how often its program goes through what it holds.
     """
+    config: Any = jax.config
     plain, quick = jax.jit(function), jax.jit(function, compiler_options=_QUICK)
     known: weakref.WeakKeyDictionary[Any, _Way] = weakref.WeakKeyDictionary()
 
@@ -109,7 +110,7 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
         return _Way(size, structure, _one_kernel(program) if small else None)
 
     def call(tree: Any) -> Any:
-        if jax.default_backend() != "cpu" or jax.config.jax_disable_jit:
+        if jax.default_backend() != "cpu" or config.jax_disable_jit:
             return plain(tree)
         leaves = jax.tree.leaves(tree)
         if _traced(leaves) or not _outermost() or not _understood():

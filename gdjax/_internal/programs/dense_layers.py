@@ -255,9 +255,9 @@ def find(model: Callable[[Params], Any], params: Params) -> Network:
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from gdjax import layers
+      >>> from gdjax._internal.programs import dense_layers
       >>> x = jnp.ones((5, 3))
-      >>> network = layers.find(lambda p: p["s"] * jnp.tanh(x @ p["w"] + p["b"][None]),
+      >>> network = dense_layers.find(lambda p: p["s"] * jnp.tanh(x @ p["w"] + p["b"][None]),
       ...                       {"b": jnp.zeros(2), "s": jnp.ones(()), "w": jnp.ones((3, 2))})
       >>> network.layers, network.others
       ([Dense(weight=2, bias=0, inputs=0, size=5)], {1: 'mul'})
@@ -283,7 +283,7 @@ def find(model: Callable[[Params], Any], params: Params) -> Network:
 
     jax.eval_shape(look, jax.tree.leaves(params))
     layers = _layers(first)
-    inside = {leaf for layer in layers.values() for leaf in (layer.weight, layer.bias)}
+    inside = {leaf for layer in dense_layers.values() for leaf in (layer.weight, layer.bias)}
     others = {
         i: ", ".join(first.uses.get((_LEAF, i), ["nothing"]))
         for i in range(len(jax.tree.leaves(params)))
@@ -306,4 +306,4 @@ def find(model: Callable[[Params], Any], params: Params) -> Network:
 
         return Passed(outputs, activations, rows_back)
 
-    return Network(list(layers.values()), others, forward)
+    return Network(list(dense_layers.values()), others, forward)

@@ -36,7 +36,7 @@ def register(tree: Any) -> None:
 
     Example:
       >>> import gdjax, jax, jax.numpy as jnp
-      >>> from gdjax import exporting
+      >>> from gdjax._internal.programs import exporting
       >>> solve = lambda x: gdjax.minimize(lambda x: jnp.sum(x**2), x, gdjax.lbfgs())
       >>> exporting.register(jax.eval_shape(solve, jnp.ones(2)))
     """

@@ -206,8 +206,8 @@ def value_and_grad(function: Callable[[Any], jax.Array]) -> Callable[[Any], tupl
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from gdjax import scalars
-      >>> value, grad = scalars.value_and_grad(lambda x: x[0] ** 2 * x[1])(jnp.array([3.0, 2.0]))
+      >>> from gdjax._internal.programs import scalarize
+      >>> value, grad = scalarize.value_and_grad(lambda x: x[0] ** 2 * x[1])(jnp.array([3.0, 2.0]))
       >>> float(value), grad.tolist()
       (18.0, [12.0, 9.0])
     """

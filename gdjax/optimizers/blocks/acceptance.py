@@ -188,7 +188,7 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
     idle = (small | unresolved) & ((base.failures >= 4) | (base.idle >= _PATIENCE))
     # A step that has collapsed meets next to no curvature: its gain is small for being short.
     whole = move.bend > -(eps**0.5) * move.slope
-    noise = (still | idle) & ((small & whole) | unresolved) & ~_at_kink(base, move, eps)
+    noise = (still | idle) & ((small & whole) | unresolved) & ~_at_kink(base, move, float(eps))
     status = jnp.where(still | idle | (base.failures >= limit), Status.STALLED, Status.RUNNING)
     status = jnp.where(noise, Status.NOISE_FLOOR, status)
     status = jnp.where(fell(value, origin.dtype), Status.UNBOUNDED, status)

@@ -86,7 +86,7 @@ def hyperband(
       ...     return gdjax.Run(lambda x: x**2, 1.0, gdjax.gradient_descent(rate), stop=None, max_steps=27)
       >>> def draw(count, key):
       ...     return {"rate": jax.random.uniform(key, (count,), maxval=0.9)}
-      >>> found = gdjax.sweeps.search.hyperband(trial, draw, smallest=3)
+      >>> found = gdjax.search.hyperband(trial, draw, smallest=3)
       >>> found.sizes["sample"], bool(found.value.min() < 1e-6)
       (17, True)
     """
