@@ -283,7 +283,7 @@ def find(model: Callable[[Params], Any], params: Params) -> Network:
 
     jax.eval_shape(look, jax.tree.leaves(params))
     layers = _layers(first)
-    inside = {leaf for layer in dense_layers.values() for leaf in (layer.weight, layer.bias)}
+    inside = {leaf for layer in layers.values() for leaf in (layer.weight, layer.bias)}
     others = {
         i: ", ".join(first.uses.get((_LEAF, i), ["nothing"]))
         for i in range(len(jax.tree.leaves(params)))
@@ -306,4 +306,4 @@ def find(model: Callable[[Params], Any], params: Params) -> Network:
 
         return Passed(outputs, activations, rows_back)
 
-    return Network(list(dense_layers.values()), others, forward)
+    return Network(list(layers.values()), others, forward)
