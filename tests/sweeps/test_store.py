@@ -558,7 +558,7 @@ def test_two_distributed_processes_share_a_sweep(tmp_path):
 
 PROGRAMS = """
 import jax, jax.numpy as jnp, gdjax
-from gdjax import fingerprints
+from gdjax._internal.programs import fingerprints
 
 def trial(make, rate):
     stop = gdjax.stopping.residual_below(1e-3)
