@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gdjax._internal import control_flow
+from gdjax.linalg import small
 from gdjax.types import Scalar
 
 __all__ = ["Cholesky", "Spectral", "eigh_solve", "shifted_cholesky"]
@@ -109,7 +110,7 @@ def eigh_solve(matrix: jax.Array, right: jax.Array, *, floor: Any = None) -> Spe
       >>> linalg.eigh_solve(jnp.diag(jnp.array([2.0, -4.0])), jnp.array([2.0, 4.0])).solution.tolist()
       [1.0, 1.0]
     """
-    eigenvalues, basis = jnp.linalg.eigh(matrix)
+    eigenvalues, basis = small.eigh(matrix)
     sizes = jnp.abs(eigenvalues)
     largest = jnp.max(sizes)
     if floor is None:

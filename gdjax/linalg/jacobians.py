@@ -15,7 +15,9 @@ from jax.flatten_util import ravel_pytree
 
 from gdjax._internal import control_flow, trees
 from gdjax._internal.trees import power_of_two
-from gdjax.objectives import Composite, differentiability
+from gdjax.linalg import small
+from gdjax.linalg.triangles import triangular
+from gdjax.objectives import Composite, differentiability, is_half_squares
 from gdjax.types import Params, Scalar
 
 __all__ = [
@@ -116,11 +118,13 @@ class Linearized(NamedTuple):
       outputs: of the model, flat, of shape (m,).
       jacobian: of shape (m, n).
       loss: of flat outputs.
+      squares: whether it is half the sum of their squares.
     """
 
     outputs: jax.Array
     jacobian: jax.Array
     loss: Callable[[jax.Array], Scalar]
+    squares: bool
 
 
 def linearized(composite: Composite, params: Params, dtype) -> Linearized:
@@ -133,7 +137,9 @@ def linearized(composite: Composite, params: Params, dtype) -> Linearized:
         return trees.replicated(ravel_pytree(composite.model(back(v)))[0])
 
     outputs, jacobian = _outputs_and_jacobian(model, x, blank.size)
-    return Linearized(outputs, jacobian.astype(dtype), lambda z: composite.loss(unravel(z)))
+    return Linearized(
+        outputs, jacobian.astype(dtype), lambda z: composite.loss(unravel(z)), is_half_squares(composite.loss)
+    )
 
 
 def gram(found: Linearized) -> jax.Array:
@@ -146,6 +152,12 @@ def gram(found: Linearized) -> jax.Array:
 def factored(found: Linearized) -> tuple[jax.Array, jax.Array]:
     """:math:`R` of shape (n, n) and :math:`r` of shape (n,); rows of zeros where outputs are fewer."""
     outputs, jacobian, dtype = found.outputs, found.jacobian, found.jacobian.dtype
+    n = jacobian.shape[1]
+    if found.squares:
+        # The residuals as one more column: so they are turned with the others, and no Q is laid out.
+        both = triangular(jnp.concatenate([jacobian, outputs.astype(dtype)[:, None]], 1))
+        fill = max(n - both.shape[0], 0)
+        return jnp.pad(both[:n, :n], ((0, fill), (0, 0))), jnp.pad(both[:n, n], (0, fill))
     slope, metric = jax.linearize(jax.grad(found.loss), outputs)
     basis, upper = jnp.linalg.qr(jacobian)
     inner = (basis.T @ jax.vmap(metric, 1, 1)(basis.astype(outputs.dtype)).astype(dtype)).astype(dtype)
@@ -154,7 +166,7 @@ def factored(found: Linearized) -> tuple[jax.Array, jax.Array]:
     roots = jnp.sqrt(jnp.where(values > values.size * jnp.finfo(dtype).eps * largest, values, 0))
     rest = (vectors.T @ (basis.T @ slope.astype(dtype))) / jnp.where(roots > 0, roots, 1)
     rows = roots[:, None] * (vectors.T @ upper)
-    fill = jacobian.shape[1] - rest.size
+    fill = n - rest.size
     return jnp.pad(rows, ((0, fill), (0, 0))), jnp.pad(jnp.where(roots > 0, rest, 0), (0, fill))
 
 
@@ -167,10 +179,10 @@ def rows_at(composite: Composite, params: Params, dtype) -> tuple[jax.Array, jax
 
 def spectrum(rows: jax.Array, rest: jax.Array, scales: jax.Array) -> Spectrum:
     """The singular values of the rows, with the columns divided by ``scales``."""
-    left, values, right = jnp.linalg.svd(rows / scales[None, :], full_matrices=False)
+    left, values, right = small.svd(rows / scales[None, :])
     noise = max(rows.shape) * jnp.finfo(rows.dtype).eps * values[0]
     values = jnp.where(values > noise, values, 0)
-    return Spectrum(values, right.T, left.T @ rest, scales)
+    return Spectrum(values, right, left.T @ rest, scales)
 
 
 def damped_solve(found: Spectrum, shift: Scalar, rest: jax.Array) -> jax.Array:

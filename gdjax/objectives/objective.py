@@ -25,6 +25,7 @@ __all__ = [
     "Objective",
     "check_residuals",
     "finite_sum",
+    "is_half_squares",
     "is_least_squares",
     "least_squares",
     "supervised",
@@ -157,9 +158,17 @@ def is_least_squares(objective: Any) -> bool:
       >>> gdjax.objectives.is_least_squares(gdjax.least_squares(jnp.sin))
       True
     """
-    if not isinstance(objective, Composite) or objective.penalty is not None:
-        return False
-    loss = objective.loss
+    return isinstance(objective, Composite) and objective.penalty is None and is_half_squares(objective.loss)
+
+
+def is_half_squares(loss: Any) -> bool:
+    """Whether a function is the loss of `least_squares`: then its slope is the residuals, and its curvature one.
+
+    Example:
+      >>> import gdjax, jax.numpy as jnp
+      >>> gdjax.objectives.is_half_squares(gdjax.least_squares(jnp.sin).loss)
+      True
+    """
     while isinstance(loss, Partial) and not loss.args:  # as functions cross `jit`
         loss = loss.func
     return loss is _half_squares

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gdjax._internal import checks
 from gdjax._internal.programs import scalarize
-from gdjax.objectives import Composite, Mean, Objective, differentiability, differentiation
+from gdjax.objectives import Composite, Mean, Objective, differentiability, differentiation, is_half_squares
 from gdjax.types import Params, Scalar, ValueFn
 
 __all__ = ["Evaluator", "value_and_grad"]
@@ -57,7 +57,8 @@ class Evaluator:
     def _once(self, name: str, at: Any, batch: Any) -> ValueFn:
         """``at(batch)`` checked and traced once a run, however often it is differentiated or called.
 
-        The parts of a `Composite` are traced one by one, and it stays a `Composite`, for curvature to see.
+        The parts of a `Composite` are traced one by one, and it stays a `Composite`, for curvature to see. The loss of
+        `gdjax.least_squares` stays what it is, for methods to know.
         """
         parts, structure = _parts(at(batch))
         only = len(parts) == 1
@@ -70,7 +71,8 @@ class Evaluator:
             once = self._cached.setdefault((name, i), jax.jit(traced, inline=True))
             return lambda argument: once(argument, batch)
 
-        return jax.tree.unflatten(structure, [part(i) for i in range(len(parts))])
+        kept = [each if is_half_squares(each) else part(i) for i, each in enumerate(parts)]
+        return jax.tree.unflatten(structure, kept)
 
     def value_fn(self, draws: Scalar) -> ValueFn:
         """The objective as the current evaluation sees it."""

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from gdjax._internal import control_flow
+from gdjax.linalg import small
 from gdjax.linalg.subproblems.model import Move, norm, safe
 from gdjax.linalg.subproblems.spectral import eigen, exact
 from gdjax.types import Scalar
@@ -69,12 +70,12 @@ def lowest_on_path(
     low, high = box
     wall = jnp.where(way > 0, high, low)
     ends = jnp.where(way != 0, (wall - start) / safe(way), jnp.inf)
-    knots = jnp.pad(jnp.sort(jnp.minimum(ends, longest)), (1, 0))
+    knots = jnp.pad(small.ascending(jnp.minimum(ends, longest)), (1, 0))
     lengths = jnp.diff(knots, append=jnp.asarray(longest, knots.dtype)[None])
     met = ends[None] <= knots[:, None]
     turns = jnp.where(met, 0, way[None])
     points = jnp.where(met, wall[None], start[None] + knots[:, None] * turns) - start[None]
-    images = turns @ matrix
+    images = small.product(turns, matrix)
     slopes = turns @ slope + jnp.sum(images * points, axis=1)
     bends = jnp.sum(images * turns, axis=1)
     inner = jnp.where(bends > 0, jnp.clip(-slopes / safe(bends), 0, lengths), 0)

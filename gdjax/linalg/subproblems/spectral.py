@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gdjax._internal import control_flow
+from gdjax.linalg import small
 from gdjax.linalg.subproblems.model import Move, Product, Subproblem, norm, safe
 from gdjax.linalg.subproblems.products import cauchy_step
 from gdjax.types import Scalar
@@ -29,11 +30,11 @@ def _eigen(dense, product):
 def eigen(matrix: jax.Array) -> Eigen:
     """The eigendecomposition of the symmetric part; of zero where the matrix is not finite."""
     matrix = jnp.where(jnp.all(jnp.isfinite(matrix)), 0.5 * (matrix + matrix.T), 0)
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = small.eigh(matrix)
     # A change of each entry by its own rounding moves an eigenvalue by at most |v|^T |B| |v| eps: a graded
     # matrix shows its small eigenvalues well, a rotated one does not.
     size = jnp.abs(vectors)
-    rounding = 4 * jnp.finfo(values.dtype).eps * jnp.sum(size * (jnp.abs(matrix) @ size), 0)
+    rounding = 4 * jnp.finfo(values.dtype).eps * jnp.sum(size * (small.product(jnp.abs(matrix), size)), 0)
     return Eigen(values, vectors, rounding)
 
 

@@ -59,8 +59,13 @@ def _region_shift(numbers: jax.Array, found: Spectrum) -> Scalar:
     fits = norm(damped_solve(found, zero, found.rest)) <= radius
     high = norm(found.values * found.rest) / radius
 
-    def body(_, bracket):
-        low, high, shift = bracket
+    def off(state):
+        *_, gap, count = state
+        # Rounding of the length is what is left; where the whole step fits, nothing is asked for.
+        return (gap > 4 * float(jnp.finfo(radius.dtype).eps)) & (count < _SECULAR_STEPS)
+
+    def body(state):
+        low, high, shift, _, count = state
         p = damped_solve(found, shift, found.rest) / radius
         size = norm(p)
         long = size > 1
@@ -69,9 +74,11 @@ def _region_shift(numbers: jax.Array, found: Spectrum) -> Scalar:
         steep = jnp.sum(jnp.where(below > 0, (p / size) ** 2 / jnp.where(below > 0, below, 1), 0))
         trial = shift + (size - 1) / steep
         middle = jnp.where(low > 1e-3 * high, 0.5 * (low + high), jnp.sqrt(high) * jnp.sqrt(1e-3 * high))
-        return low, high, jnp.where((trial > low) & (trial < high), trial, jnp.maximum(middle, low))
+        following = jnp.where((trial > low) & (trial < high), trial, jnp.maximum(middle, low))
+        return low, high, following, jnp.abs(size - 1), count + 1
 
-    shift = control_flow.fori_loop(0, _SECULAR_STEPS, body, (zero, high, 1e-3 * high))[2]
+    start = (zero, high, 1e-3 * high, jnp.where(fits, 0, jnp.inf).astype(radius.dtype), jnp.int32(0))
+    shift = control_flow.while_loop(off, body, start)[2]
     return jnp.where(fits | ~jnp.isfinite(shift), 0, shift)
 
 
