@@ -114,6 +114,10 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("gdjax")
     home = _LAZY.get(name) or _ROOMS.get(name)
     if home is None:
         meant = _ELSEWHERE.get(name.lower().replace("-", "").replace("_", ""))

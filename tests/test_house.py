@@ -10,6 +10,7 @@ import types
 import typing
 from pathlib import Path
 
+import optax
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -305,6 +306,44 @@ def test_public_names_are_documented():
             unproved.append(f"{module}.{name}")
     assert not bare, f"no docstring: {bare}"
     assert not unproved, f"neither a reference nor an example: {unproved}"
+
+
+# Functions of `optimizers` that return a transformation and are no method of their own.
+NO_METHODS = {
+    "at_least_float32": "a wrapper for the precision of states",
+    "clip_by_global_norm": "a stage of a chain: it scales gradients",
+    "clip_by_norm": "a stage of a chain: it scales gradients",
+    "master_copy": "a wrapper for the precision of params",
+    "masked": "a wrapper for parts of the params",
+    "partition": "a wrapper that gives each part a method",
+    "around": "what the penalty methods are made of",
+    "bound": "a helper: settings bound to a method",
+    "transformation_inside": "a helper: the check of an inner method",
+}
+
+
+def test_every_method_is_in_the_catalogue():
+    """A method joins the contract tests, the command line and the benchmarks by its line there."""
+    from gdjax.optimizers.catalogue import CATALOGUE
+
+    found = set()
+    for module in MODULES:
+        if not module.startswith("gdjax.optimizers.") or module.endswith(".catalogue"):
+            continue
+        loaded = importlib.import_module(module)
+        for name in getattr(loaded, "__all__", []):
+            kind = (
+                typing.get_type_hints(getattr(loaded, name)).get("return")
+                if inspect.isfunction(getattr(loaded, name))
+                else None
+            )
+            if isinstance(kind, type) and issubclass(kind, optax.GradientTransformation):
+                found.add(name)
+    assert found >= CATALOGUE.keys() - {"line_search"}
+    assert not found - CATALOGUE.keys() - NO_METHODS.keys(), sorted(
+        found - CATALOGUE.keys() - NO_METHODS.keys()
+    )
+    assert found >= NO_METHODS.keys(), sorted(NO_METHODS.keys() - found)
 
 
 def test_all_names_exist_and_are_sorted_into_one_namespace():

@@ -144,7 +144,9 @@ def test_mapped_hyperparameters_equal_a_loop(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name != "perturbed"]
+)  # which kicks where the slope is 0
 def test_zero_half_precision_gradient_gives_a_zero_update(name):
     flat = gdjax.least_squares(lambda params: jax.tree.map(lambda leaf: 0.0 * leaf, residuals(params)))
     params = jax.tree.map(jnp.zeros_like, {"f": start("float16"), "b": start("bfloat16")})
