@@ -36,7 +36,40 @@ UNITS = {
 }
 """The units of the numbers that methods are given; the other methods are given none that has a unit."""
 
+
+def _far(unit):
+    """An inequality that holds in a ball of ten units."""
+    return Partial(lambda unit, x: jnp.sum((x / unit) ** 2) / 100 - 1, unit)
+
+
+def _box(unit):
+    return Partial(projections.box, lower=-10 * unit, upper=10 * unit)
+
+
+def _descent(unit, factor):
+    return gdjax.gradient_descent(0.1 * unit * unit / factor)
+
+
+BUILT = {
+    "augmented_lagrangian": lambda s, c: gdjax.augmented_lagrangian(inequality=_far(s)),
+    "quadratic_penalty": lambda s, c: gdjax.quadratic_penalty(inequality=_far(s)),
+    "log_barrier": lambda s, c: gdjax.log_barrier(inequality=_far(s), barrier=c),
+    "frank_wolfe": lambda s, c: gdjax.frank_wolfe(Partial(lambda s, g: -10 * s * jnp.sign(g), s)),
+    "mirror_descent": lambda s, c: gdjax.mirror_descent(0.1 * s * s / c, mirror.euclidean()),
+    "perturbed": lambda s, c: gdjax.perturbed(_descent(s, c), 1e-2 * s, 1e-3 * c / s),
+    "projected": lambda s, c: gdjax.projected(_descent(s, c), _box(s)),
+    "spectral_projected_gradient": lambda s, c: gdjax.spectral_projected_gradient(_box(s)),
+    "subgradient": lambda s, c: gdjax.subgradient(0.1 * s * s / c),
+    "line_search": lambda s, c: gdjax.line_search(gdjax.gradient_descent(s * s / c)),
+}
+"""Methods that are given sets, constraints or other methods: these in the units of the problem."""
+
 SEARCHES = {
+    "broyden",
+    "frank_wolfe",
+    "log_barrier",
+    "line_search",
+    "spectral_projected_gradient",
     "bfgs",
     "dfp",
     "sr1",
@@ -47,7 +80,7 @@ SEARCHES = {
     "barzilai_borwein",
     "proximal_gradient",
 }
-"""Methods that try a first step of a length of their own; all others take the same steps in any unit."""
+"""Methods that try a first step, or end a path, by a length of their own; all others take the same steps in any unit."""
 
 
 def residuals(unit, factor, params):
@@ -56,6 +89,8 @@ def residuals(unit, factor, params):
 
 
 def method(name, unit, factor):
+    if name in BUILT:
+        return BUILT[name](unit, factor)
     entry = CATALOGUE[name]
     defaults = {key: p.default for key, p in inspect.signature(entry.constructor).parameters.items()}
     given = {**defaults, **entry.arguments}
@@ -63,7 +98,8 @@ def method(name, unit, factor):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(CATALOGUE))
+# The residual of admm is the larger of a slope and of a distance, which have units of their own.
+@pytest.mark.parametrize("name", sorted(CATALOGUE.keys() - {"admm"}))
 def test_units_change_no_verdict(name, x64):
     """Powers of two, so that nothing is rounded: methods without a step of their own do exactly the same."""
 
@@ -76,7 +112,9 @@ def test_units_change_no_verdict(name, x64):
     for unit, factor in SCALES:
         scaled = run(unit, factor)
         assert scaled.status == plain.status, (unit, factor)
-        np.testing.assert_allclose(scaled.params / unit, plain.params, rtol=1e-5)
+        # The barrier's own bias is there where the path ends, which depends on rounding.
+        within = 1e-4 if name == "log_barrier" else 1e-5
+        np.testing.assert_allclose(scaled.params / unit, plain.params, rtol=within)
         if name not in SEARCHES and factor == 1:
             assert scaled.steps == plain.steps
 
