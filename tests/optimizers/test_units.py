@@ -80,7 +80,7 @@ SEARCHES = {
     "barzilai_borwein",
     "proximal_gradient",
 }
-"""Methods that try a first step, or end a path, by a length of their own; all others take the same steps in any unit."""
+"""Methods that try a first step or end a path by a length of their own; others take the same steps in any unit."""
 
 
 def residuals(unit, factor, params):
