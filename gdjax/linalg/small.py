@@ -17,25 +17,22 @@ from jax.custom_batching import custom_vmap
 
 from gdjax._internal import control_flow, trees
 
-__all__ = ["UNROLLED", "ascending", "eigh", "factorization", "is_small", "product", "svd"]
+__all__ = ["LIMIT", "ascending", "eigh", "factorization", "is_small", "product", "svd"]
 
-_COLUMNS = 12
-"""Columns up to which one matrix is factored as fast as by a library, or faster."""
-
-UNROLLED = 4
-"""Columns up to which rotations are written out one by one: then many matrices are factored faster, too."""
+LIMIT = 3
+"""Columns up to which rotations are compiled sooner than calls of a library: with four it takes a second longer."""
 
 _ENTRIES = 2**13
 """Entries up to which columns are reduced here: above, a library's blocks spare memory's time."""
 
 _SWEEPS = 30
-"""Far more than are needed: convergence is quadratic, and matrices of this size take three to eight."""
+"""Far more than are needed: convergence is quadratic, and matrices of this size take three to six."""
 
 
 def is_small(matrix: Any, extra: int = 0) -> bool:
     """Whether a matrix is of a size that is factored here; one of symbolic size is not."""
     rows, columns = matrix.shape
-    known = isinstance(rows, int) and trees.at_most(columns, _COLUMNS + extra)
+    known = isinstance(rows, int) and trees.at_most(columns, LIMIT + extra)
     return known and columns > 0 and 0 < rows * columns <= _ENTRIES
 
 
@@ -156,7 +153,7 @@ def _rotated(first: jax.Array, second: jax.Array, rows: int) -> tuple[jax.Array,
 
 
 def _apart(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Whether columns are not orthogonal to rounding, of which a product of a dozen numbers carries some."""
+    """Whether columns are not orthogonal to rounding, of which a product of a few numbers carries some."""
     sizes = jnp.sqrt(jnp.sum(x * x, 0)) * jnp.sqrt(jnp.sum(y * y, 0))
     return jnp.abs(jnp.sum(x * y, 0)) > 8 * float(jnp.finfo(x.dtype).eps) * sizes
 
@@ -180,29 +177,12 @@ def _one_by_one(both: jax.Array, rows: int) -> jax.Array:
     return jnp.stack(_swept(sweep, unfinished, start), 1)
 
 
-def _at_once(both: jax.Array, rows: int) -> jax.Array:
-    """Sweeps in which half as many rotations as there are columns are one operation, that is little code."""
-    n = both.shape[1]
-    half = n // 2
-
-    def turn(_, both):
-        first, second, rest = jnp.split(both, [half, 2 * half], 1)
-        return _mixed(*_rotated(first, second, rows), rest, 1)
-
-    def unfinished(both):
-        columns = both[:rows]
-        others = _behind(~jnp.eye(n, dtype=bool), both)
-        return others & _apart(columns[:, :, None], columns[:, None])
-
-    return _swept(lambda both: control_flow.fori_loop(0, n - 1 + n % 2, turn, both), unfinished, both)
-
-
 def _one_sided(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Singular values by rotations of columns."""
     unit, size = _unit(matrix)
     rows, n = unit.shape[:2]
     eye = jnp.broadcast_to(_behind(jnp.eye(n, dtype=unit.dtype), unit), (n, *unit.shape[1:]))
-    both = (_one_by_one if n <= UNROLLED else _at_once)(jnp.concatenate([unit, eye]), rows)
+    both = _one_by_one(jnp.concatenate([unit, eye]), rows)
     turned, right = both[:rows], both[rows:]
     values = jnp.sqrt(jnp.sum(turned * turned, 0))
     left = turned / jnp.where(values > 0, values, 1)[None]
@@ -220,7 +200,7 @@ svd = factorization(
     _one_sided,
     _svd_by_library,
     _lanes_last(_one_sided),
-    batched=UNROLLED,
+    batched=LIMIT,
 )
 
 
@@ -281,4 +261,4 @@ def product(left: jax.Array, right: jax.Array) -> jax.Array:
 
 def ascending(vector: jax.Array) -> jax.Array:
     """A vector without NaN, sorted; one of a few numbers by counting."""
-    return _ranked(vector)[0] if trees.at_most(vector.size, _COLUMNS) else jnp.sort(vector)
+    return _ranked(vector)[0] if trees.at_most(vector.size, LIMIT) else jnp.sort(vector)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gdjax._internal import control_flow, trees
-from gdjax.linalg.small import UNROLLED, factorization
+from gdjax.linalg.small import LIMIT, factorization
 
 __all__ = ["triangular"]
 
@@ -70,6 +70,6 @@ triangular = factorization(
     functools.partial(_triangle, _reflected),
     _triangular_by_library,
     _triangles,
-    batched=UNROLLED + 1,
+    batched=LIMIT + 1,
     extra=1,
 )
