@@ -144,9 +144,9 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
         pairs = boxes.learn(pairs, step, change, trial.accept & ~trial.fresh)
         gradient = boxes.projected(here, grad, box.lower, box.upper)
         residual, slant = length(gradient), length(grad)
-        # In large units a gradient may be short of a unit in the last place of the params.
+        # In large units a gradient may be short of a unit in the last place of the params; what walls hold is no step.
         least = _BEYOND_ROUNDING * float(jnp.finfo(here.dtype).eps) * length(here)
-        most = jnp.where((least > 0) & (slant > 0), slant / least, jnp.inf)
+        most = jnp.where((least > 0) & (residual > 0), residual / least, jnp.inf)
         steep = jnp.minimum(jnp.maximum(1, slant), most)
         walled = jnp.all(jnp.isfinite(box.upper - box.lower))
         unknown = jnp.where(walled, jnp.minimum(1, most), steep)
