@@ -217,7 +217,8 @@ def _two_sided(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.split(array, [half, 2 * half], axis)
 
     index = jnp.arange(n)
-    pair = _mixed(*split(jnp.where(index < 2 * half, index % max(half, 1), half)), 0) if n > 1 else index
+    first, second, rest = split(jnp.where(index < 2 * half, index % max(half, 1), half))
+    pair = _mixed(first, second, rest, 0) if n > 1 else index
 
     def turn(_, state):
         diagonal, off, vectors = state
