@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gdjax.optimizers.constrained.bounded_trust_region import bounded_trust_region
     from gdjax.optimizers.constrained.lbfgsb import lbfgsb
     from gdjax.optimizers.constrained.methods import augmented_lagrangian, log_barrier, quadratic_penalty
+    from gdjax.optimizers.first_order.madgrad import madgrad
     from gdjax.optimizers.first_order.perturbed import perturbed
     from gdjax.optimizers.kfac import fisher_estimators
     from gdjax.optimizers.kfac.kfac import kfac
@@ -51,6 +52,7 @@ _HOMES = {
     "optimizers.constrained.bounded_trust_region": ("bounded_trust_region",),
     "optimizers.constrained.lbfgsb": ("lbfgsb",),
     "optimizers.constrained.methods": ("augmented_lagrangian", "log_barrier", "quadratic_penalty"),
+    "optimizers.first_order.madgrad": ("madgrad",),
     "optimizers.first_order.perturbed": ("perturbed",),
     "optimizers.kfac.kfac": ("kfac",),
     "optimizers.least_squares.gauss_newton": ("covariance", "gauss_newton"),

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from gdjax.linesearch import line_search
 from gdjax.optimizers.constrained import bounded_trust_region, lbfgsb, methods
-from gdjax.optimizers.first_order import adaptive, gradient_descent, perturbed
+from gdjax.optimizers.first_order import adaptive, gradient_descent, madgrad, perturbed
 from gdjax.optimizers.kfac import kfac
 from gdjax.optimizers.least_squares import gauss_newton, levenberg_marquardt
 from gdjax.optimizers.nonsmooth import admm, frank_wolfe, mirror, projected, proximal_gradient, subgradient
@@ -69,6 +69,7 @@ CATALOGUE: dict[str, Entry] = {
     "rmsprop": Entry(adaptive.rmsprop, {"learning_rate": 0.02}),
     "adam": Entry(adaptive.adam, {"learning_rate": 0.1}),
     "adamw": Entry(adaptive.adamw, {"learning_rate": 0.1, "weight_decay": 1e-3}),
+    "madgrad": Entry(madgrad.madgrad, {"learning_rate": 0.1}),
     "shampoo": Entry(shampoo.shampoo, {"learning_rate": 0.1, "eps": 1e-2}),
     "soap": Entry(shampoo.soap, {"learning_rate": 0.1}),
     "kfac": Entry(kfac.kfac, {}),

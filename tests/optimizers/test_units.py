@@ -29,6 +29,7 @@ UNITS = {
     "rmsprop": _INSIDE,
     "adam": _NORMALIZED,
     "adamw": {**_NORMALIZED, "weight_decay": lambda s, c: 1 / s},
+    "madgrad": {"learning_rate": lambda s, c: s * s / c**0.5, "eps": lambda s, c: c**0.5},
     "shampoo": _INSIDE,
     "soap": _NORMALIZED,
     "kfac": _DAMPED,
