@@ -5,6 +5,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 import optax
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "Params",
     "Result",
     "Scalar",
+    "ScalarLike",
+    "ScalarOrSchedule",
     "Status",
     "Step",
     "Transformation",
@@ -30,6 +33,12 @@ Params: TypeAlias = Any
 
 Scalar: TypeAlias = jax.Array
 """An array of shape ``()``."""
+
+ScalarLike: TypeAlias = float | np.floating | np.integer | np.ndarray | jax.Array
+"""A real number: Python's, NumPy's, an array of shape ``()``, or a tracer of one."""
+
+ScalarOrSchedule: TypeAlias = ScalarLike | Callable[[jax.Array], ScalarLike]
+"""A number, or a function of the count of updates made: a schedule of `gdjax.schedules` or optax."""
 
 ValueFn: TypeAlias = Callable[[Params], Scalar]
 """An objective as a function of the parameters alone."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gdjax._internal import control_flow
 from gdjax.linalg import small
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = ["Cholesky", "Spectral", "eigh_solve", "shifted_cholesky"]
 
@@ -30,7 +30,7 @@ class Cholesky(NamedTuple):
         return jax.scipy.linalg.cho_solve((self.factor, True), right)
 
 
-def shifted_cholesky(matrix: jax.Array, *, margin: Any = 1e-3) -> Cholesky:
+def shifted_cholesky(matrix: jax.Array, *, margin: ScalarLike = 1e-3) -> Cholesky:
     r"""Cholesky factors of the matrix, with a multiple of the identity added where it needs one.
 
     Starts from no shift where the diagonal is positive, else from one that makes it so, and doubles the

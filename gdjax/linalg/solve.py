@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from gdjax._internal import control_flow, trees
 from gdjax._internal.trees import choose
 from gdjax.linalg.vectors import add, norm, ratio, times, unit, vdot
-from gdjax.types import MatVec, Params, Scalar
+from gdjax.types import MatVec, Params, Scalar, ScalarLike
 
 __all__ = ["Solution", "cg", "minres"]
 
@@ -52,7 +52,7 @@ def cg(
     right: Params,
     *,
     preconditioner: MatVec = _identity,
-    tolerance: Any = 1e-5,
+    tolerance: ScalarLike = 1e-5,
     max_steps: Any = None,
 ) -> Solution:
     r"""Conjugate gradients for :math:`A x = b` with a positive definite A.
@@ -133,7 +133,9 @@ class _MinresState(NamedTuple):
     finished: Scalar
 
 
-def minres(product: MatVec, right: Params, *, tolerance: Any = 1e-5, max_steps: Any = None) -> Solution:
+def minres(
+    product: MatVec, right: Params, *, tolerance: ScalarLike = 1e-5, max_steps: Any = None
+) -> Solution:
     r"""MINRES for :math:`A x = b` with any symmetric A: the least residual in each Krylov space.
 
     Lanczos vectors :math:`v_k` with Givens rotations on their tridiagonal matrix; indefinite and consistent

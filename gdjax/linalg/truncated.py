@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gdjax._internal import control_flow, trees
 from gdjax._internal.trees import choose
 from gdjax.linalg.vectors import add, norm, ratio, times, unit, vdot
-from gdjax.types import MatVec, Params, Scalar
+from gdjax.types import MatVec, Params, Scalar, ScalarLike
 
 __all__ = ["TrustStep", "truncated_cg"]
 
@@ -57,7 +57,7 @@ def _to_boundary(step: Params, direction: Params, radius: Scalar) -> Scalar:
 
 
 def truncated_cg(
-    product: MatVec, gradient: Params, radius: Any, *, tolerance: Any = 1e-5, max_steps: Any = None
+    product: MatVec, gradient: Params, radius: Any, *, tolerance: ScalarLike = 1e-5, max_steps: Any = None
 ) -> TrustStep:
     r"""The trust-region step by truncated conjugate gradients.
 

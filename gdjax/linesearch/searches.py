@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from gdjax._internal import arguments, checks
 from gdjax._internal.trees import choose, power_of_two
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = [
     "ACCEPT",
@@ -190,7 +190,7 @@ def _weak_rule(constants, origin, trial, noise):
     return _gains(c1, origin, trial, noise), trial.slope >= c2 * origin.slope
 
 
-def strong_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
+def strong_wolfe(c1: ScalarLike = 1e-4, c2: ScalarLike = 0.9) -> Search:
     r"""The strong Wolfe conditions by zooming with cubic interpolation.
 
     .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0), \qquad |\phi'(a)| \le c_2 |\phi'(0)|
@@ -218,7 +218,7 @@ def strong_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
 
-def weak_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
+def weak_wolfe(c1: ScalarLike = 1e-4, c2: ScalarLike = 0.9) -> Search:
     r"""The Wolfe conditions by zooming with cubic interpolation; as `strong_wolfe`, but steps may overshoot.
 
     .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0), \qquad \phi'(a) \ge c_2 \phi'(0)
@@ -245,7 +245,7 @@ def weak_wolfe(c1: Any = 1e-4, c2: Any = 0.9) -> Search:
     return Search(Partial(_start), Partial(_bracket_update, rule, interpolate, (c1, c2)))
 
 
-def hager_zhang(c1: Any = 0.1, c2: Any = 0.9) -> Search:
+def hager_zhang(c1: ScalarLike = 0.1, c2: ScalarLike = 0.9) -> Search:
     r"""The Wolfe conditions, or where values drown in rounding the approximate ones, by secant steps.
 
     .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0), \; \phi'(a) \ge c_2 \phi'(0) \quad\text{or}\quad
@@ -285,7 +285,7 @@ def _backtracking_update(c1, bracket, trial, noise, longest):
     return decision, bracket._replace(step=step, trials=bracket.trials + 1)
 
 
-def backtracking(c1: Any = 1e-4) -> Search:
+def backtracking(c1: ScalarLike = 1e-4) -> Search:
     r"""The Armijo condition by backtracking with safeguarded quadratic interpolation.
 
     .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gdjax._internal import control_flow
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = ["shuffled"]
 
@@ -33,7 +33,7 @@ def _seeds(key: jax.Array, turn: Any) -> tuple[Scalar, Scalar]:
     return first, second
 
 
-def shuffled(key: jax.Array, positions: jax.Array, n: int, turn: Any = 0) -> jax.Array:
+def shuffled(key: jax.Array, positions: jax.Array, n: int, turn: ScalarLike = 0) -> jax.Array:
     r"""The images of ``positions`` under a random permutation of ``0 .. n - 1``.
 
     The permutation is never laid out: each position is followed through rounds of swap-or-not, in

@@ -9,7 +9,6 @@ Reference:
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ from gdjax.problems.convex import (
     uniform,
 )
 from gdjax.problems.problem import Problem
-from gdjax.types import Params, Scalar
+from gdjax.types import Params, Scalar, ScalarLike
 
 __all__ = ["nonnegative_least_squares", "portfolio", "simplex_least_squares", "support_vector_dual"]
 
@@ -107,7 +106,7 @@ def _machine_gap(matrix, signs, limit, a) -> Scalar:
     return (jnp.sum(grad * a) + limit * jnp.min(jnp.sum(gains, axis=1))) / jnp.abs(value)
 
 
-def support_vector_dual(limit: Any = 1.0, count: int = 569) -> Problem:
+def support_vector_dual(limit: ScalarLike = 1.0, count: int = 569) -> Problem:
     r"""The dual of a support vector machine with a Gaussian kernel and an intercept (breast_cancer).
 
     .. math:: \min_a \tfrac12 a^T Q a - \mathbf 1^T a, \quad 0 \le a \le C, \quad t^T a = 0, \qquad
@@ -137,7 +136,7 @@ def support_vector_dual(limit: Any = 1.0, count: int = 569) -> Problem:
     )
 
 
-def portfolio(count: int = 100, *, risk: Any = 5.0) -> Problem:
+def portfolio(count: int = 100, *, risk: ScalarLike = 5.0) -> Problem:
     r"""Markowitz's portfolio, long only and fully invested, on drawn returns: five factors and noise.
 
     .. math:: \min_w \tfrac{\gamma}{2} w^T \Sigma w - \mu^T w, \quad w \ge 0, \quad \textstyle\sum_i w_i = 1

@@ -19,7 +19,7 @@ from gdjax.objectives import supervised
 from gdjax.objectives.distributions import Family, bernoulli, categorical
 from gdjax.problems import datasets
 from gdjax.problems.problem import Optimum, Problem
-from gdjax.types import Params, Scalar
+from gdjax.types import Params, Scalar, ScalarLike
 
 __all__ = ["logistic_regression", "mlp", "ridge", "softmax_regression"]
 
@@ -86,7 +86,7 @@ def _zeros_or_small(inputs: int, outputs: tuple[int, ...]) -> Callable[..., Para
     return start
 
 
-def logistic_regression(batch_size: int | None = None, *, weight_decay: Any = 1e-3) -> Problem:
+def logistic_regression(batch_size: int | None = None, *, weight_decay: ScalarLike = 1e-3) -> Problem:
     r"""Logistic regression: benign or malignant from 30 measurements (breast_cancer, 455 examples).
 
     .. math:: f(w, b) = \frac1n \sum_i \log(1 + e^{o_i}) - y_i o_i + \tfrac{\lambda}{2} \|w\|^2,
@@ -126,7 +126,7 @@ def logistic_regression(batch_size: int | None = None, *, weight_decay: Any = 1e
     )
 
 
-def softmax_regression(batch_size: int | None = None, *, weight_decay: Any = 1e-3) -> Problem:
+def softmax_regression(batch_size: int | None = None, *, weight_decay: ScalarLike = 1e-3) -> Problem:
     r"""Multinomial logistic regression on handwritten digits (1438 examples, 64 inputs, 10 classes).
 
     .. math:: f(W, b) = \frac1n \sum_i \log \sum_c e^{o_{ic}} - o_{i y_i} + \tfrac{\lambda}{2} \|W\|^2,
@@ -170,7 +170,7 @@ def mlp(
     *,
     hidden: Sequence[int] = (32,),
     activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
-    weight_decay: Any = 0.0,
+    weight_decay: ScalarLike = 0.0,
 ) -> Problem:
     r"""A fully connected network on handwritten digits (1438 examples, 64 inputs, 10 classes).
 

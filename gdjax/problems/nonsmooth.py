@@ -20,7 +20,7 @@ from gdjax import regularizers
 from gdjax.problems import datasets
 from gdjax.problems.convex import at_zero, convex_problem, half_squares, standardized_features
 from gdjax.problems.problem import Problem
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = [
     "completion",
@@ -48,7 +48,7 @@ def _diabetes(share: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     return matrix, target, share * jnp.max(jnp.abs(matrix.T @ target))
 
 
-def lasso(share: Any = 0.05) -> Problem:
+def lasso(share: ScalarLike = 0.05) -> Problem:
     r"""The lasso: the progression of diabetes from few of 10 measurements (442 patients).
 
     .. math:: F(w) = \tfrac{1}{2n} \lVert X w - y \rVert^2 + \lambda \lVert w \rVert_1, \qquad
@@ -83,7 +83,7 @@ def _elastic_gap(matrix, target, weight, ridge, x) -> Scalar:
     return _lasso_gap(rows, jnp.concatenate([target, jnp.zeros_like(x)]), weight, x)
 
 
-def elastic_net(share: Any = 0.05, ridge: Any = 0.1) -> Problem:
+def elastic_net(share: ScalarLike = 0.05, ridge: ScalarLike = 0.1) -> Problem:
     r"""The elastic net on the data of `lasso`: :math:`F` with :math:`\tfrac{b}{2} \lVert w \rVert^2` more.
 
     Args:
@@ -117,7 +117,7 @@ def _logistic_gap(rows, weight, w) -> Scalar:
     return (primal - jnp.mean(entropy)) / primal
 
 
-def sparse_logistic_regression(share: Any = 0.05) -> Problem:
+def sparse_logistic_regression(share: ScalarLike = 0.05) -> Problem:
     r"""Logistic regression with a 1-norm: benign or malignant from few of 30 measurements (569 tumours).
 
     .. math:: F(w) = \tfrac1n \sum_i \log(1 + e^{-t_i x_i^T w}) + \lambda \lVert w \rVert_1, \qquad
@@ -154,7 +154,7 @@ def _variation_gap(signal, weight, x) -> Scalar:
     return (primal + jnp.sum(signal * change) + 0.5 * jnp.sum(change**2)) / primal
 
 
-def total_variation_denoising(count: int = 200, *, weight: Any = 1.0) -> Problem:
+def total_variation_denoising(count: int = 200, *, weight: ScalarLike = 1.0) -> Problem:
     r"""A drawn signal of five steps and noise, its steps to be found again.
 
     .. math:: F(x) = \tfrac12 \lVert x - b \rVert^2 + \lambda \sum_i |x_{i+1} - x_i|
@@ -192,7 +192,7 @@ def _spectral_gap(mask, target, weight, x) -> Scalar:
     return (primal - 0.5 * jnp.sum(known**2) + 0.5 * jnp.sum((known - dual) ** 2)) / primal
 
 
-def completion(count: int = 60, *, weight: Any = 1.0, seen: float = 0.5) -> Problem:
+def completion(count: int = 60, *, weight: ScalarLike = 1.0, seen: float = 0.5) -> Problem:
     r"""Pixels of handwritten digits that were not seen, from a matrix of low rank (images in rows).
 
     .. math:: F(X) = \tfrac12 \sum_{(i, j) \text{ seen}} (X_{ij} - M_{ij})^2 + \lambda \lVert X \rVert_*

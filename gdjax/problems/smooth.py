@@ -4,15 +4,13 @@ The objectives are plain module-level functions of an array (those with paramete
 ``Partial``), so that building a problem twice compiles nothing twice.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from gdjax.problems.problem import Problem, alternating, at_least, box_start, known, square_window
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = [
     "beale",
@@ -74,7 +72,7 @@ def _rotated_quadratic(eigenvalues: jax.Array, basis: jax.Array, x: jax.Array) -
     return _diagonal_quadratic(eigenvalues, jnp.asarray(basis, x.dtype).T @ x)
 
 
-def quadratic(dim: int = 2, condition: Any = 100.0, *, key: jax.Array | None = None) -> Problem:
+def quadratic(dim: int = 2, condition: ScalarLike = 100.0, *, key: jax.Array | None = None) -> Problem:
     r"""A convex quadratic with a given condition number.
 
     .. math:: f(x) = \tfrac12\, x^T Q \Lambda Q^T x, \qquad \lambda_i = \kappa^{(i-1)/(n-1)}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from gdjax._internal import checks
 from gdjax.projections.numbers import floating, ordered, traced
 from gdjax.projections.vectors import each
-from gdjax.types import Params
+from gdjax.types import Params, ScalarLike
 
 __all__ = ["box", "hypercube", "non_negative"]
 
@@ -65,7 +65,7 @@ def box(params: Params, lower: Any = None, upper: Any = None) -> Params:
     return _clipped(params, lower, upper)
 
 
-def hypercube(params: Params, scale: Any = 1.0) -> Params:
+def hypercube(params: Params, scale: ScalarLike = 1.0) -> Params:
     r"""Projects onto :math:`\{x : 0 \le x \le s\}`.
 
     Args:

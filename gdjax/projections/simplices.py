@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gdjax.projections.numbers import floating, within
 from gdjax.projections.vectors import about, flat
-from gdjax.types import Params
+from gdjax.types import Params, ScalarLike
 
 __all__ = ["l1_ball", "l1_sphere", "shares", "simplex"]
 
@@ -33,7 +33,7 @@ def shares(x: jax.Array, total: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(first), first, part)
 
 
-def simplex(params: Params, total: Any = 1.0) -> Params:
+def simplex(params: Params, total: ScalarLike = 1.0) -> Params:
     r"""Projects onto :math:`\{x : x \ge 0, \; \sum_i x_i = s\}`, over all leaves together.
 
     The sum is right to a few units of rounding whatever the size of the entries.
@@ -56,7 +56,7 @@ def simplex(params: Params, total: Any = 1.0) -> Params:
     return back(shares(x, within("simplex", x.dtype, total=total)))
 
 
-def l1_ball(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
+def l1_ball(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Params:
     r"""Projects onto :math:`\{x : \|x - c\|_1 \le r\}`, over all leaves together.
 
     Args:
@@ -81,7 +81,7 @@ def l1_ball(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
     return back(jnp.where(inside, x, origin + jnp.sign(offset) * shares(jnp.abs(offset), radius)))
 
 
-def l1_sphere(params: Params, radius: Any = 1.0, center: Any = None) -> Params:
+def l1_sphere(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Params:
     r"""Projects onto :math:`\{x : \|x - c\|_1 = r\}`; of several nearest points, the one in the direction of plus.
 
     Args:

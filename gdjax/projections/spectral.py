@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from gdjax.projections.boxes import non_negative
 from gdjax.projections.numbers import floating, within
 from gdjax.projections.simplices import l1_ball
 from gdjax.projections.vectors import wide
-from gdjax.types import Params
+from gdjax.types import Params, ScalarLike
 
 __all__ = [
     "nuclear_ball",
@@ -192,7 +191,7 @@ def positive_semidefinite(params: Params) -> Params:
     return on_eigenvalues(params, non_negative)
 
 
-def nuclear_ball(params: Params, radius: Any = 1.0) -> Params:
+def nuclear_ball(params: Params, radius: ScalarLike = 1.0) -> Params:
     r"""Projects onto matrices whose singular values sum to at most :math:`r`: low rank.
 
     Args:
@@ -211,7 +210,7 @@ def nuclear_ball(params: Params, radius: Any = 1.0) -> Params:
     return on_singular_values(params, lambda values: l1_ball(values, radius))
 
 
-def spectral_ball(params: Params, radius: Any = 1.0) -> Params:
+def spectral_ball(params: Params, radius: ScalarLike = 1.0) -> Params:
     r"""Projects onto matrices whose largest singular value is at most :math:`r`.
 
     For singular values in a ball of the 2-norm, the Frobenius norm, take `l2_ball`.

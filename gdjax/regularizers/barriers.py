@@ -1,7 +1,5 @@
 """Logarithms: the barrier of the positive orthant, and the negative entropy."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
@@ -9,6 +7,7 @@ from jax.tree_util import Partial
 from gdjax._internal import checks
 from gdjax.projections.vectors import each, total
 from gdjax.regularizers.regularizer import Regularizer
+from gdjax.types import ScalarLike
 
 __all__ = ["entropy", "log_barrier", "wright_omega"]
 
@@ -31,7 +30,7 @@ def _log_barrier_prox(weight, params, step):
     return each(one, params, weight, step)
 
 
-def log_barrier(weight: Any = 1.0) -> Regularizer:
+def log_barrier(weight: ScalarLike = 1.0) -> Regularizer:
     r"""The logarithmic barrier, :math:`r(x) = -\sum_i w_i \log x_i`: keeps every entry positive.
 
     .. math:: \operatorname{prox}_{s r}(x)_i = \tfrac12 \left(x_i + \sqrt{x_i^2 + 4 s w_i}\right)
@@ -114,7 +113,7 @@ def _entropy_prox(weight, params, step):
     return each(one, params, weight, step)
 
 
-def entropy(weight: Any = 1.0) -> Regularizer:
+def entropy(weight: ScalarLike = 1.0) -> Regularizer:
     r"""The negative entropy, :math:`r(x) = \sum_i w_i x_i \log x_i` for :math:`x \ge 0`.
 
     .. math:: \operatorname{prox}_{s r}(x)_i = t\, W\!\left(\tfrac1t e^{x_i / t - 1}\right), \qquad t = s w_i

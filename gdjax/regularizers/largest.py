@@ -1,7 +1,5 @@
 """The largest entry, and the largest in size: proximal operators that cut peaks."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
@@ -10,6 +8,7 @@ from gdjax.projections.simplices import l1_ball, shares
 from gdjax.projections.vectors import flat
 from gdjax.regularizers.norms import magnitude
 from gdjax.regularizers.regularizer import Regularizer
+from gdjax.types import ScalarLike
 
 __all__ = ["linf", "maximum"]
 
@@ -24,7 +23,7 @@ def _linf_prox(weight, params, step):
     return back(x - l1_ball(x, step * weight))
 
 
-def linf(weight: Any = 1.0) -> Regularizer:
+def linf(weight: ScalarLike = 1.0) -> Regularizer:
     r"""The largest entry in size over all leaves, :math:`r(x) = w \|x\|_\infty`.
 
     .. math:: \operatorname{prox}_{s r}(x) = x - P(x), \quad P \text{ onto } \{u : \|u\|_1 \le s w\}
@@ -55,7 +54,7 @@ def _maximum_prox(weight, params, step):
     return back(x - shares(x, jnp.asarray(step * weight, x.dtype)))
 
 
-def maximum(weight: Any = 1.0) -> Regularizer:
+def maximum(weight: ScalarLike = 1.0) -> Regularizer:
     r"""The largest entry over all leaves, :math:`r(x) = w \max_i x_i`.
 
     .. math:: \operatorname{prox}_{s r}(x) = x - P(x), \quad P \text{ onto } \{u : u \ge 0, \; 1^T u = s w\}

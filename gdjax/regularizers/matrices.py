@@ -1,7 +1,5 @@
 """The nuclear norm."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
@@ -10,6 +8,7 @@ from gdjax.projections.spectral import on_singular_values
 from gdjax.projections.vectors import total
 from gdjax.regularizers.norms import magnitude, soft
 from gdjax.regularizers.regularizer import Regularizer
+from gdjax.types import ScalarLike
 
 __all__ = ["nuclear"]
 
@@ -22,7 +21,7 @@ def _nuclear_prox(weight, params, step):
     return on_singular_values(params, lambda values: soft(values, jnp.asarray(step * weight, values.dtype)))
 
 
-def nuclear(weight: Any = 1.0) -> Regularizer:
+def nuclear(weight: ScalarLike = 1.0) -> Regularizer:
     r"""The sum of singular values, :math:`r(X) = w \sum_i \sigma_i(X)`: makes matrices of low rank.
 
     .. math:: \operatorname{prox}_{s r}(X) = U \operatorname{diag}(\max(\sigma - s w, 0)) V^T

@@ -1,7 +1,5 @@
 """Norms and their kin, each with its proximal operator in closed form."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
@@ -9,7 +7,7 @@ from jax.tree_util import Partial
 from gdjax._internal import checks
 from gdjax.projections.vectors import each, flat, total, unit
 from gdjax.regularizers.regularizer import Regularizer
-from gdjax.types import Params
+from gdjax.types import Params, ScalarLike
 
 __all__ = ["elastic_net", "huber", "l1", "l2", "magnitude", "soft", "squared_l2"]
 
@@ -36,7 +34,7 @@ def _l1_prox(weight, params, step):
     return each(lambda x, w, s: soft(x, s * w), params, weight, step)
 
 
-def l1(weight: Any = 1.0) -> Regularizer:
+def l1(weight: ScalarLike = 1.0) -> Regularizer:
     r"""The 1-norm, :math:`r(x) = \sum_i w_i |x_i|`: makes solutions sparse.
 
     .. math:: \operatorname{prox}_{s r}(x)_i = \operatorname{sign}(x_i) \max(|x_i| - s w_i, 0)
@@ -71,7 +69,7 @@ def _l2_prox(weight, params, step):
     return back(jnp.where(left > 0, left, 0) * size * direction)
 
 
-def l2(weight: Any = 1.0) -> Regularizer:
+def l2(weight: ScalarLike = 1.0) -> Regularizer:
     r"""The 2-norm of all parameters together, not squared: :math:`r(x) = w \|x\|_2`. All of them go to zero at once.
 
     .. math:: \operatorname{prox}_{s r}(x) = \max(1 - s w / \|x\|_2, 0) \, x
@@ -100,7 +98,7 @@ def _squared_l2_prox(weight, params, step):
     return each(lambda x, w, s: x / (1 + s * w), params, weight, step)
 
 
-def squared_l2(weight: Any = 1.0) -> Regularizer:
+def squared_l2(weight: ScalarLike = 1.0) -> Regularizer:
     r"""Ridge, :math:`r(x) = \tfrac12 \sum_i w_i x_i^2`.
 
     .. math:: \operatorname{prox}_{s r}(x)_i = x_i / (1 + s w_i)
@@ -126,7 +124,7 @@ def _elastic_net_prox(l1_weight, l2_weight, params, step):
     return each(lambda x, a, b, s: soft(x, s * a) / (1 + s * b), params, l1_weight, l2_weight, step)
 
 
-def elastic_net(l1_weight: Any = 1.0, l2_weight: Any = 1.0) -> Regularizer:
+def elastic_net(l1_weight: ScalarLike = 1.0, l2_weight: ScalarLike = 1.0) -> Regularizer:
     r"""Lasso and ridge, :math:`r(x) = \sum_i a_i |x_i| + \tfrac12 b_i x_i^2`.
 
     .. math:: \operatorname{prox}_{s r}(x)_i = \operatorname{sign}(x_i) \max(|x_i| - s a_i, 0) / (1 + s b_i)
@@ -165,7 +163,7 @@ def _huber_prox(weight, width, params: Params, step):
     return each(one, params, weight, width, step)
 
 
-def huber(weight: Any = 1.0, width: Any = 1.0) -> Regularizer:
+def huber(weight: ScalarLike = 1.0, width: ScalarLike = 1.0) -> Regularizer:
     r"""Quadratic near zero and linear far from it: the 1-norm without its kink.
 
     .. math::

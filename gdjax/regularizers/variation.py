@@ -1,6 +1,6 @@
 """Total variation in one dimension, by dynamic programming."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from gdjax.projections.vectors import each, total
 from gdjax.regularizers.calculus import summed
 from gdjax.regularizers.norms import l1, magnitude
 from gdjax.regularizers.regularizer import Regularizer
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = ["fused_lasso", "total_variation"]
 
@@ -128,7 +128,7 @@ def _prox(weight, params, step):
     return each(one, params, weight, step)
 
 
-def total_variation(weight: Any = 1.0) -> Regularizer:
+def total_variation(weight: ScalarLike = 1.0) -> Regularizer:
     r"""Total variation, :math:`r(x) = w \sum_i |x_{i+1} - x_i|`: makes signals piecewise constant.
 
     Runs along the last axis of each leaf. The proximal operator is exact: dynamic programming over messages whose
@@ -154,7 +154,7 @@ def total_variation(weight: Any = 1.0) -> Regularizer:
     return Regularizer(Partial(_value, weight), Partial(_prox, weight))
 
 
-def fused_lasso(l1_weight: Any = 1.0, variation_weight: Any = 1.0) -> Regularizer:
+def fused_lasso(l1_weight: ScalarLike = 1.0, variation_weight: ScalarLike = 1.0) -> Regularizer:
     r"""Sparse and piecewise constant, :math:`r(x) = a \sum_i |x_i| + w \sum_i |x_{i+1} - x_i|`.
 
     Its proximal operator is soft thresholding after that of `total_variation`.

@@ -7,6 +7,7 @@ from jax.tree_util import Partial
 
 from gdjax._internal import arguments, checks
 from gdjax.schedules.decay import Schedule, half_cosine, progress
+from gdjax.types import ScalarLike
 
 __all__ = ["cyclic", "one_cycle", "one_cycle_linear", "warmup"]
 
@@ -16,7 +17,7 @@ def _warmup(schedule, steps, start, count):
     return jnp.where(count < steps, risen, schedule(jnp.maximum(count - steps, 0)))
 
 
-def warmup(schedule: Schedule, steps: Any, *, start: Any = 0.0) -> Schedule:
+def warmup(schedule: Schedule, steps: Any, *, start: ScalarLike = 0.0) -> Schedule:
     """A straight line from ``start`` to the schedule's first value, then the schedule from its beginning.
 
     Args:
@@ -45,7 +46,7 @@ def _cyclic(low, high, half, shrink, count):
     return low + (high - low) * jnp.maximum(height, 0) * jnp.power(shrink, cycle)
 
 
-def cyclic(low: Any, high: Any, half: Any, *, shrink: Any = 1.0) -> Schedule:
+def cyclic(low: Any, high: Any, half: Any, *, shrink: ScalarLike = 1.0) -> Schedule:
     """Triangles: up from ``low`` to ``high`` in ``half`` steps, down in as many, and again.
 
     Args:
@@ -84,7 +85,12 @@ def _one_cycle(peak, steps, rise, divisor, final_divisor, count):
 
 
 def one_cycle(
-    peak: Any, steps: Any, *, rise: Any = 0.3, divisor: Any = 25.0, final_divisor: Any = 1e4
+    peak: Any,
+    steps: Any,
+    *,
+    rise: ScalarLike = 0.3,
+    divisor: ScalarLike = 25.0,
+    final_divisor: ScalarLike = 1e4,
 ) -> Schedule:
     """One cycle with cosine slopes, as optax's ``cosine_onecycle_schedule``.
 
@@ -123,10 +129,10 @@ def one_cycle_linear(
     peak: Any,
     steps: Any,
     *,
-    rise: Any = 0.3,
-    fall: Any = 0.85,
-    divisor: Any = 25.0,
-    final_divisor: Any = 1e4,
+    rise: ScalarLike = 0.3,
+    fall: ScalarLike = 0.85,
+    divisor: ScalarLike = 25.0,
+    final_divisor: ScalarLike = 1e4,
 ) -> Schedule:
     """One cycle of three straight lines, as optax's ``linear_onecycle_schedule``.
 

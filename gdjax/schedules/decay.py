@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax._internal import checks
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = [
     "constant",
@@ -121,7 +121,7 @@ def _exponential(initial, factor, steps, end, count):
     return jnp.where(factor < 1, jnp.maximum(value, end), jnp.minimum(value, end))
 
 
-def exponential(initial: Any, factor: Any, steps: Any = 1, *, end: Any = None) -> Schedule:
+def exponential(initial: Any, factor: Any, steps: ScalarLike = 1, *, end: Any = None) -> Schedule:
     r""":math:`\eta_0 \gamma^{t / n}`, as optax's ``exponential_decay``.
 
     Args:
@@ -146,7 +146,7 @@ def _polynomial(initial, end, power, steps, begin, count):
     return end + (initial - end) * jnp.where(left > 0, jnp.power(jnp.where(left > 0, left, 1), power), 0)
 
 
-def polynomial(initial: Any, end: Any, power: Any, steps: Any, *, begin: Any = 0) -> Schedule:
+def polynomial(initial: Any, end: Any, power: Any, steps: Any, *, begin: ScalarLike = 0) -> Schedule:
     r""":math:`\eta_T + (\eta_0 - \eta_T)(1 - t/T)^p`, then :math:`\eta_T`, as ``optax.polynomial_schedule``.
 
     Args:
@@ -166,7 +166,7 @@ def polynomial(initial: Any, end: Any, power: Any, steps: Any, *, begin: Any = 0
     return Partial(_polynomial, initial, end, power, steps, begin)
 
 
-def linear(initial: Any, end: Any, steps: Any, *, begin: Any = 0) -> Schedule:
+def linear(initial: Any, end: Any, steps: Any, *, begin: ScalarLike = 0) -> Schedule:
     """A straight line from ``initial`` to ``end``, then ``end``, as optax's ``linear_schedule``.
 
     Args:
@@ -194,7 +194,7 @@ def _cosine(initial, steps, end, exponent, count):
     return end + (initial - end) * jnp.where(fall > 0, jnp.power(jnp.where(fall > 0, fall, 1), exponent), 0)
 
 
-def cosine(initial: Any, steps: Any, *, end: Any = 0.0, exponent: Any = 1.0) -> Schedule:
+def cosine(initial: Any, steps: Any, *, end: ScalarLike = 0.0, exponent: ScalarLike = 1.0) -> Schedule:
     r"""Half a wave of a cosine, then ``end``, as optax's ``cosine_decay_schedule``.
 
     .. math:: \eta_T + (\eta_0 - \eta_T) \left[\tfrac12 (1 + \cos(\pi t / T))\right]^p

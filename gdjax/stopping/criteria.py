@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax._internal import arguments, checks
-from gdjax.types import Params, Scalar, Status, Step
+from gdjax.types import Params, Scalar, ScalarLike, Status, Step
 
 __all__ = [
     "StopCriterion",
@@ -61,7 +61,7 @@ def _residual_update(tolerance, scale, largest, step):
     return _status(step.residual <= tolerance * reference, Status.CONVERGED), largest
 
 
-def residual_below(tolerance: Any = 1e-6, *, scale: Any = None) -> StopCriterion:
+def residual_below(tolerance: ScalarLike = 1e-6, *, scale: Any = None) -> StopCriterion:
     r"""Stops with `Status.CONVERGED` when the residual is small on the problem's own scale.
 
     The test is :math:`r_k \le \tau\, s_k` with :math:`s_k = \min(1, \max_{j \le k} \max(|f_j|, r_j))`:
@@ -129,7 +129,7 @@ def _stalled_update(steps, relative, best, step):
     return _status(since >= steps, Status.STALLED), best
 
 
-def stalled(steps: Any = 50, *, relative: Any = None) -> StopCriterion:
+def stalled(steps: ScalarLike = 50, *, relative: Any = None) -> StopCriterion:
     r"""Stops with `Status.STALLED` when neither the value nor the residual gets better for ``steps`` steps.
 
     Better means a value lower than the best so far by more than ``relative`` times its size, or a
@@ -160,7 +160,7 @@ def _patience_update(steps, gain, best, step):
     return _status(since >= steps, Status.STALLED), best
 
 
-def patience(steps: Any, *, gain: Any = 0.0) -> StopCriterion:
+def patience(steps: Any, *, gain: ScalarLike = 0.0) -> StopCriterion:
     """Stops with `Status.STALLED` when the value has not fallen by ``gain`` for ``steps`` steps.
 
     Args:
@@ -186,7 +186,7 @@ def _diverged_update(factor, first, step):
     return _status(value > first + limit, Status.DIVERGED), first
 
 
-def diverged(factor: Any = 1e6) -> StopCriterion:
+def diverged(factor: ScalarLike = 1e6) -> StopCriterion:
     """Stops with `Status.DIVERGED` when the value exceeds its start by ``factor * max(|start|, 1)``.
 
     Args:

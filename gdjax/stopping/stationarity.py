@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 
 from gdjax._internal import checks, trees
 from gdjax.stopping.criteria import StopCriterion
-from gdjax.types import Params, Scalar, Status, Step
+from gdjax.types import Params, Scalar, ScalarLike, Status, Step
 
 __all__ = ["DEFAULT", "stationary"]
 
@@ -78,7 +78,7 @@ def _update(slope: Any, move: Any, seen: _Seen, step: Step) -> tuple[Scalar, _Se
     return status, _Seen(largest, size, longest, value, residual)
 
 
-def stationary(slope: Any = 1e-6, *, move: Any = None) -> StopCriterion:
+def stationary(slope: ScalarLike = 1e-6, *, move: Any = None) -> StopCriterion:
     r"""Stops with `Status.CONVERGED` at a stationary point, in whatever units the params are.
 
     .. math:: r_k X_k \le \tau\, s_k, \qquad \lVert p_k \rVert_\infty \le \sigma X_k

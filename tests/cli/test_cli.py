@@ -66,7 +66,7 @@ def test_race_moves_and_finds_a_rate(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["race", "adm"], "no optimizer 'adm'; did you mean adam"),
+        (["race", "adamx"], "no optimizer 'adamx'; did you mean adam"),
         (["race", "adam=fast"], "the learning rate in 'adam=fast' is not a number"),
         (["race", "--problem", "rosenbrok"], "no problem 'rosenbrok'; did you mean rosenbrock?"),
         (["race", "--problem", "mlp"], "mlp is no function of two variables to draw"),
@@ -110,7 +110,7 @@ def test_sweep_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (('"adam"', '"adma"'), "no optimizer 'adma'; did you mean adam"),
+        (('"adam"', '"adamx"'), "no optimizer 'adamx'; did you mean adam"),
         (("seeds", "sedes"), "no key 'sedes'; did you mean seeds"),
         (("steps = 20", 'steps = "20"'), "steps must be of type int"),
         (("steps = 20", "steps = 0"), "steps must be at least 1"),

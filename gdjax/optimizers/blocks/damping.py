@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from gdjax._internal import checks
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = ["Levenberg", "reduction_ratio", "sound_damping"]
 
@@ -25,8 +25,8 @@ class Levenberg(NamedTuple):
       Martens, Deep learning via Hessian-free optimization, ICML 2010, section 4.1.
     """
 
-    initial: Any = 1.0
-    raise_by: Any = 1.5
+    initial: ScalarLike = 1.0
+    raise_by: ScalarLike = 1.5
     lower_by: Any = 2 / 3
 
     def after(self, level: Scalar, ratio: Scalar) -> Scalar:

@@ -13,7 +13,7 @@ from gdjax._internal import checks
 from gdjax.optimizers.constrained.merit import Merit, Point
 from gdjax.optimizers.constrained.outer_loop import around
 from gdjax.optimizers.second_order.trust_region import trust_region
-from gdjax.types import Method, Transformation
+from gdjax.types import Method, ScalarLike, Transformation
 
 __all__ = ["augmented_lagrangian", "log_barrier", "quadratic_penalty"]
 
@@ -57,7 +57,7 @@ def augmented_lagrangian(
     *,
     equality: Callable[[Any], Any] | None = None,
     inequality: Callable[[Any], Any] | None = None,
-    penalty: Any = 10.0,
+    penalty: ScalarLike = 10.0,
 ) -> Transformation:
     r"""Minimizes the augmented Lagrangian by an inner method and moves the multipliers along.
 
@@ -133,7 +133,7 @@ def quadratic_penalty(
     *,
     equality: Callable[[Any], Any] | None = None,
     inequality: Callable[[Any], Any] | None = None,
-    penalty: Any = 1.0,
+    penalty: ScalarLike = 1.0,
 ) -> Transformation:
     r"""Minimizes :math:`f + \tfrac\rho2 (\lVert h \rVert^2 + \lVert \max(0, g) \rVert^2)`, with :math:`\rho` growing.
 
@@ -183,7 +183,7 @@ def _barrier_weights(c, shift, rho):
 
 
 def log_barrier(
-    inner: Transformation | None = None, *, inequality: Callable[[Any], Any], barrier: Any = 1.0
+    inner: Transformation | None = None, *, inequality: Callable[[Any], Any], barrier: ScalarLike = 1.0
 ) -> Transformation:
     r"""Minimizes :math:`f - t \sum_i \log(-g_i)` for smaller and smaller :math:`t`, from inside.
 

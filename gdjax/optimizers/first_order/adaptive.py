@@ -15,7 +15,7 @@ import optax
 
 from gdjax._internal import checks
 from gdjax.optimizers.blocks.precision import bound
-from gdjax.types import Params, Transformation
+from gdjax.types import Params, ScalarLike, ScalarOrSchedule, Transformation
 
 __all__ = ["SecondMomentState", "adagrad", "adam", "adamw", "eps_inside", "eps_outside", "rmsprop"]
 
@@ -73,7 +73,10 @@ def _adagrad(learning_rate, eps, root):
 
 
 def adagrad(
-    learning_rate: Any, eps: Any = 1e-8, *, root: Callable[[jax.Array, Any], jax.Array] = eps_inside
+    learning_rate: ScalarOrSchedule,
+    eps: ScalarLike = 1e-8,
+    *,
+    root: Callable[[jax.Array, Any], jax.Array] = eps_inside,
 ) -> Transformation:
     r"""AdaGrad, each coordinate scaled by all its gradients so far.
 
@@ -107,9 +110,9 @@ def _rmsprop(learning_rate, decay, eps, root):
 
 
 def rmsprop(
-    learning_rate: Any,
-    decay: Any = 0.99,
-    eps: Any = 1e-8,
+    learning_rate: ScalarOrSchedule,
+    decay: ScalarLike = 0.99,
+    eps: ScalarLike = 1e-8,
     *,
     root: Callable[[jax.Array, Any], jax.Array] = eps_inside,
 ) -> Transformation:
@@ -146,7 +149,9 @@ def _adam(learning_rate, b1, b2, eps):
     return optax.chain(scale, optax.scale_by_learning_rate(learning_rate))
 
 
-def adam(learning_rate: Any, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Transformation:
+def adam(
+    learning_rate: ScalarOrSchedule, b1: ScalarLike = 0.9, b2: ScalarLike = 0.999, eps: ScalarLike = 1e-8
+) -> Transformation:
     r"""Adam, with bias correction and epsilon outside the root.
 
     .. math::
@@ -183,7 +188,11 @@ def _adamw(learning_rate, b1, b2, eps, weight_decay):
 
 
 def adamw(
-    learning_rate: Any, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8, weight_decay: Any = 0.01
+    learning_rate: ScalarOrSchedule,
+    b1: ScalarLike = 0.9,
+    b2: ScalarLike = 0.999,
+    eps: ScalarLike = 1e-8,
+    weight_decay: ScalarLike = 0.01,
 ) -> Transformation:
     r"""Adam with decoupled weight decay.
 

@@ -6,7 +6,7 @@ objective (`gdjax.finite_sum`) each is the stochastic method of the same name. V
 float32 at least.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,12 @@ import optax
 
 from gdjax._internal import checks
 from gdjax.optimizers.blocks.precision import bound
-from gdjax.types import Params, Scalar, Transformation
+from gdjax.types import Params, Scalar, ScalarLike, ScalarOrSchedule, Transformation
 
 __all__ = ["NesterovState", "gradient_descent", "momentum", "nesterov"]
 
 
-def gradient_descent(learning_rate: Any) -> Transformation:
+def gradient_descent(learning_rate: ScalarOrSchedule) -> Transformation:
     r"""Gradient descent, and SGD where the objective draws mini-batches.
 
     .. math:: x_{t+1} = x_t - \eta_t g_t
@@ -45,7 +45,7 @@ def _momentum(learning_rate, decay):
     return optax.chain(optax.trace(decay), optax.scale_by_learning_rate(learning_rate))
 
 
-def momentum(learning_rate: Any, decay: Any = 0.9) -> Transformation:
+def momentum(learning_rate: ScalarOrSchedule, decay: ScalarLike = 0.9) -> Transformation:
     r"""Gradient descent with momentum, the heavy ball.
 
     .. math:: v_{t+1} = \beta v_t + g_t, \qquad x_{t+1} = x_t - \eta_t v_{t+1}, \qquad v_0 = 0
@@ -98,7 +98,7 @@ def _nesterov(learning_rate, decay):
     return optax.GradientTransformation(init, update)
 
 
-def nesterov(learning_rate: Any, decay: Any = 0.9) -> Transformation:
+def nesterov(learning_rate: ScalarOrSchedule, decay: ScalarLike = 0.9) -> Transformation:
     r"""Nesterov's accelerated gradient, in the points at which it takes gradients.
 
     As published, with a base point :math:`x_t` and the gradient looked up ahead of it:

@@ -46,9 +46,10 @@ def _madgrad(learning_rate, momentum, eps):
         zeros = jax.tree.map(jnp.zeros_like, params)
         return MadgradState(jnp.int32(0), jax.tree.map(jnp.asarray, params), zeros, zeros)
 
-    def update(updates, state, params):
+    def update(updates, state, params=None):
+        checks.require("madgrad", params=params)
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
-        weight = rate * jnp.sqrt(state.count + 1.0)
+        weight = jnp.asarray(rate) * jnp.sqrt(state.count + 1.0)
         total = jax.tree.map(lambda s, g: s + weight.astype(s.dtype) * g, state.total, updates)
         squares = jax.tree.map(lambda v, g: v + weight.astype(v.dtype) * (g * g), state.squares, updates)
 
@@ -57,7 +58,7 @@ def _madgrad(learning_rate, momentum, eps):
             return (1 - momentum) * (averaged - x)
 
         moves = jax.tree.map(move, params, state.start, total, squares)
-        return moves, MadgradState(optax.safe_increment(state.count), state.start, total, squares)
+        return moves, MadgradState(state.count + 1, state.start, total, squares)
 
     return optax.GradientTransformation(init, update)
 

@@ -8,7 +8,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from gdjax._internal import checks, trees
-from gdjax.types import Scalar, Transformation
+from gdjax.types import Scalar, ScalarLike, Transformation
 
 __all__ = ["PerturbedState", "perturbed"]
 
@@ -23,9 +23,9 @@ class PerturbedState(NamedTuple):
 
 def perturbed(
     optimizer: Any,
-    radius: Any = 1e-2,
-    threshold: Any = 1e-3,
-    wait: Any = 50,
+    radius: ScalarLike = 1e-2,
+    threshold: ScalarLike = 1e-3,
+    wait: ScalarLike = 50,
     *,
     key: Any = 0,
 ) -> Transformation:

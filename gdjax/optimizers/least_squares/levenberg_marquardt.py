@@ -22,7 +22,7 @@ from gdjax.linalg.subproblems import Move, norm
 from gdjax.objectives import differentiability
 from gdjax.optimizers.blocks import acceptance
 from gdjax.optimizers.blocks.acceptance import Base, Judgement
-from gdjax.types import Answer, Scalar, Status, Transformation
+from gdjax.types import Answer, Scalar, ScalarLike, Status, Transformation
 
 __all__ = [
     "Damping",
@@ -103,7 +103,7 @@ def _region_next(numbers, judged):
     return jnp.stack([radius, radius])
 
 
-def region(factor: Any = 1.0) -> Damping:
+def region(factor: ScalarLike = 1.0) -> Damping:
     r"""Damping by a radius: :math:`\mu` such that :math:`\lVert D p \rVert \le \Delta`.
 
     Args:
@@ -133,7 +133,7 @@ def _nielsen_next(numbers, judged):
     return jnp.where(good, jnp.stack([lower, jnp.full_like(shift, 2)]), jnp.stack([higher, 2 * growth]))
 
 
-def nielsen(relative: Any = 1e-3) -> Damping:
+def nielsen(relative: ScalarLike = 1e-3) -> Damping:
     r"""Damping that follows the gain ratio: :math:`\mu \max(\tfrac13, 1 - (2\rho - 1)^3)`, or times 2, 4, 8
     ...
 

@@ -25,7 +25,7 @@ from gdjax.objectives import derivatives
 from gdjax.objectives.implicit import Split, split_point, split_value
 from gdjax.optimizers.blocks.acceptance import operator_at
 from gdjax.regularizers import Regularizer
-from gdjax.types import Answer, Curvature, Optimality, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Curvature, Optimality, Params, Scalar, ScalarLike, Status, Transformation
 
 __all__ = [
     "AdmmState",
@@ -54,7 +54,9 @@ def _balanced(ratio, factor, until, count, primal, dual, rho):
     return jnp.where((count < until) & (count % 5 == 0), new, rho)
 
 
-def balanced(ratio: Any = 5.0, *, factor: Any = 2.0, until: Any = 100) -> Callable[..., Scalar]:
+def balanced(
+    ratio: ScalarLike = 5.0, *, factor: ScalarLike = 2.0, until: ScalarLike = 100
+) -> Callable[..., Scalar]:
     r"""Raises :math:`\rho` where the primal residual lags, lowers it where the dual one does, every fifth update.
 
     Args:
@@ -79,7 +81,7 @@ class NewtonStep(NamedTuple):
     tolerance: Any
 
 
-def newton_step(curvature: Curvature = derivatives.hessian, *, tolerance: Any = 1e-6) -> NewtonStep:
+def newton_step(curvature: Curvature = derivatives.hessian, *, tolerance: ScalarLike = 1e-6) -> NewtonStep:
     r"""The x-update by conjugate gradients on :math:`(\nabla^2 f + \rho A^T A)\, p = -\nabla f - \rho A^T (A x - v)`.
 
     Exact for a quadratic :math:`f` up to the tolerance; one step toward the minimizer for any other.
@@ -281,8 +283,8 @@ def admm(
     *,
     linear: Callable[[Params], Any] | None = None,
     x_update: Any = None,
-    rho: Any = 1.0,
-    relaxation: Any = 1.6,
+    rho: ScalarLike = 1.0,
+    relaxation: ScalarLike = 1.6,
     balance: Callable[..., Scalar] | None = None,
 ) -> Transformation:
     r"""ADMM for :math:`\min f(x) + g(A x)`, where the objective of the run is :math:`f`.

@@ -20,7 +20,7 @@ from gdjax._internal.trees import flat
 from gdjax.linalg.vectors import landing
 from gdjax.objectives.implicit import fixed_point
 from gdjax.projections import numbers
-from gdjax.types import Answer, Optimality, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Params, Scalar, ScalarLike, Status, Transformation
 
 __all__ = [
     "FrankWolfeState",
@@ -39,7 +39,7 @@ _ROUNDING = 8
 _PATIENCE = 30
 
 
-def simplex_vertex(grad: Params, total: Any = 1.0) -> Params:
+def simplex_vertex(grad: Params, total: ScalarLike = 1.0) -> Params:
     r"""The vertex :math:`c\, e_i` of the simplex :math:`\{x \ge 0, \sum x = c\}` with the least :math:`g_i`.
 
     Example:
@@ -50,7 +50,7 @@ def simplex_vertex(grad: Params, total: Any = 1.0) -> Params:
     return back(total * jax.nn.one_hot(jnp.argmin(g), g.size, dtype=g.dtype))
 
 
-def l1_vertex(grad: Params, radius: Any = 1.0) -> Params:
+def l1_vertex(grad: Params, radius: ScalarLike = 1.0) -> Params:
     r"""The vertex :math:`-c \operatorname{sign}(g_i)\, e_i` of the 1-norm's ball with the largest :math:`|g_i|`.
 
     Example:
@@ -62,7 +62,7 @@ def l1_vertex(grad: Params, radius: Any = 1.0) -> Params:
     return back(-radius * jnp.sign(g[top]) * jax.nn.one_hot(top, g.size, dtype=g.dtype))
 
 
-def nuclear_vertex(grad: Params, radius: Any = 1.0) -> Params:
+def nuclear_vertex(grad: Params, radius: ScalarLike = 1.0) -> Params:
     r"""The rank-one :math:`-c\, u_1 v_1^T` of the nuclear norm's ball, from the first singular pair of each leaf.
 
     Args:
@@ -80,7 +80,7 @@ def nuclear_vertex(grad: Params, radius: Any = 1.0) -> Params:
     return jax.tree.map(lambda leaf: (-radius * left[:, :1] * right[:1, :]).astype(leaf.dtype), grad)
 
 
-def box_vertex(grad: Params, lower: Any = 0.0, upper: Any = 1.0) -> Params:
+def box_vertex(grad: Params, lower: ScalarLike = 0.0, upper: ScalarLike = 1.0) -> Params:
     """The corner of a box that lies furthest down.
 
     Example:
@@ -91,7 +91,7 @@ def box_vertex(grad: Params, lower: Any = 0.0, upper: Any = 1.0) -> Params:
     return back(jnp.where(g > 0, jnp.asarray(lower, g.dtype), jnp.asarray(upper, g.dtype)))
 
 
-def simplex_away(grad: Params, params: Params, total: Any = 1.0) -> tuple[Params, Scalar]:
+def simplex_away(grad: Params, params: Params, total: ScalarLike = 1.0) -> tuple[Params, Scalar]:
     r"""The vertex in use with the largest :math:`g_i`, and how far one may go away from it: the coordinate is zero
     then.
 

@@ -17,7 +17,7 @@ from gdjax._internal import arguments, checks, trees
 from gdjax._internal.trees import flat
 from gdjax.linalg.boxes import NEAR
 from gdjax.linalg.vectors import landing
-from gdjax.types import Answer, Optimality, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Scalar, ScalarLike, ScalarOrSchedule, Status, Transformation
 
 __all__ = [
     "Bregman",
@@ -86,7 +86,7 @@ def _simplex_gap(x, g):
     return jnp.sum(x * (g - jnp.min(g)))
 
 
-def simplex_entropy(total: Any = 1.0) -> Bregman:
+def simplex_entropy(total: ScalarLike = 1.0) -> Bregman:
     r""":math:`\varphi(x) = \sum_i x_i \log x_i` on the simplex :math:`\{x \ge 0, \sum x = c\}`: exponentiated gradient.
 
     .. math:: x_{k+1} \propto x_k\, e^{-\eta g_k}
@@ -139,7 +139,7 @@ def _power(power, x):
     return size * jnp.sign(x) * unit ** (power - 1) * jnp.where(norm > 0, norm, 1) ** (2 - power)
 
 
-def power_norm(power: Any = 1.5) -> Bregman:
+def power_norm(power: ScalarLike = 1.5) -> Bregman:
     r""":math:`\varphi(x) = \tfrac12 \lVert x \rVert_p^2`, whose inverse is the same with :math:`q = p / (p - 1)`.
 
     Args:
@@ -181,7 +181,7 @@ class MirrorState(NamedTuple):
 
 
 class _Settings(NamedTuple):
-    learning_rate: Any
+    learning_rate: ScalarOrSchedule
     bregman: Bregman
 
 
@@ -229,7 +229,7 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     return back(landing(x, trial)), trees.keep_types(new, state)
 
 
-def mirror_descent(learning_rate: Any, bregman: Bregman) -> Transformation:
+def mirror_descent(learning_rate: ScalarOrSchedule, bregman: Bregman) -> Transformation:
     r"""Mirror descent in the geometry of a Bregman distance.
 
     Converges for :math:`\eta \le 1 / L` where :math:`L \varphi - f` is convex, stochastic gradients with falling

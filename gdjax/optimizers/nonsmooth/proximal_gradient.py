@@ -33,7 +33,7 @@ from gdjax.optimizers.nonsmooth.momentum import (
     strongly_convex,
 )
 from gdjax.regularizers import Regularizer
-from gdjax.types import Answer, Optimality, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Scalar, ScalarLike, Status, Transformation
 
 __all__ = [
     "Backtracking",
@@ -64,7 +64,7 @@ class Backtracking(NamedTuple):
     grow: Any
 
 
-def backtracked(first: Any = None, *, shrink: Any = 0.7, grow: Any = 1.05) -> Backtracking:
+def backtracked(first: Any = None, *, shrink: ScalarLike = 0.7, grow: ScalarLike = 1.05) -> Backtracking:
     r"""A step length that the objective itself bounds.
 
     A trial is taken where it satisfies, with :math:`d = x_{k+1} - y_k`,

@@ -17,7 +17,7 @@ from gdjax._internal import checks, trees
 from gdjax._internal.trees import flat
 from gdjax.linalg.vectors import landing
 from gdjax.projections import numbers
-from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Params, Scalar, ScalarLike, ScalarOrSchedule, Status, Transformation
 
 __all__ = ["Polyak", "SubgradientState", "polyak", "subgradient"]
 
@@ -28,7 +28,7 @@ class Polyak(NamedTuple):
     optimum: Any
 
 
-def polyak(optimum: Any = 0.0) -> Polyak:
+def polyak(optimum: ScalarLike = 0.0) -> Polyak:
     r"""The step length :math:`(f(x_k) - f^\star) / \lVert g_k \rVert^2`, which brings every minimizer closer.
 
     Args:
@@ -89,7 +89,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
 
 
 def subgradient(
-    learning_rate: Any, *, projection: Callable[[Params], Params] | None = None
+    learning_rate: ScalarOrSchedule, *, projection: Callable[[Params], Params] | None = None
 ) -> Transformation:
     r"""Subgradient descent, projected where a set is given.
 

@@ -19,7 +19,7 @@ from gdjax.linalg.subproblems.model import scales
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.objectives import derivatives
 from gdjax.optimizers.blocks import acceptance
-from gdjax.types import Curvature, Method, Operator, Scalar, Transformation
+from gdjax.types import Curvature, Method, Operator, Scalar, ScalarLike, Transformation
 
 __all__ = ["Forcing", "Region", "Truncation", "absolute", "damped", "newton", "newton_cg", "shifted"]
 
@@ -50,7 +50,7 @@ def _shifted(margin, matrix, grad):
     return -linalg.shifted_cholesky(matrix, margin=margin).solve(grad)
 
 
-def shifted(margin: Any = 1e-3) -> Any:
+def shifted(margin: ScalarLike = 1e-3) -> Any:
     r"""The least tried multiple of the identity is added that lets Cholesky's factorization succeed.
 
     Args:
@@ -67,7 +67,7 @@ def _damped(amount, matrix, grad):
     return -jnp.linalg.solve(matrix + amount * jnp.eye(grad.size, dtype=grad.dtype), grad)
 
 
-def damped(amount: Any = 0.0) -> Any:
+def damped(amount: ScalarLike = 0.0) -> Any:
     r"""The matrix plus :math:`\lambda I`, and nothing else: with 0 the pure method, drawn to saddles as to
     minima.
 

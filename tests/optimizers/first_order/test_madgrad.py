@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import gdjax
@@ -22,7 +21,7 @@ def as_published(rate, momentum, eps, steps):
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("rate", [lambda k: 0.05, optax.linear_schedule(0.1, 0.01, 40)], ids=["number", "schedule"])
+@pytest.mark.parametrize("rate", [lambda k: 0.05, lambda k: 0.1 / (1 + 0.05 * k)], ids=["number", "schedule"])
 def test_points_are_those_of_the_paper(rate, momentum, x64):
     given = 0.05 if rate(0) == rate(10) else rate
     method = gdjax.madgrad(given, momentum, 1e-6)
@@ -30,4 +29,4 @@ def test_points_are_those_of_the_paper(rate, momentum, x64):
         lambda x: jnp.sum(0.5 * CURVATURE * x**2), jnp.asarray(START), method, stop=None, max_steps=60
     )
     expected = as_published(lambda k: float(rate(k)), momentum, 1e-6, 60)
-    np.testing.assert_allclose(run.params, expected, rtol=1e-9)
+    np.testing.assert_allclose(run.params, expected, rtol=0, atol=1e-10)  # rounding grows from step to step
