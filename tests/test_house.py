@@ -372,12 +372,26 @@ def test_code_is_safe_and_uses_public_jax(path):
 
 def text_files():
     """Every text file of the project, the pieces that tools leave behind left out."""
-    own = ["gdjax", "tests", "docs", "experiments", "tools", ".ci"]
+    own = ["gdjax", "tests", "docs", "experiments", "findings", "tools", ".ci", ".github"]
     files = [p for folder in own for p in (ROOT / folder).rglob("*") if p.is_file()]
     files += [
         p for p in ROOT.iterdir() if p.is_file() and (not p.name.startswith(".") or p.name == ".gitignore")
     ]
-    kinds = {".py", ".md", ".toml", ".cff", ".yml", ".yaml", ".svg", ".txt", ".css", ".js", ".json", ""}
+    kinds = {
+        ".py",
+        ".sh",
+        ".md",
+        ".toml",
+        ".cff",
+        ".yml",
+        ".yaml",
+        ".svg",
+        ".txt",
+        ".css",
+        ".js",
+        ".json",
+        "",
+    }
     return sorted(p for p in files if p.suffix in kinds and "__pycache__" not in p.parts)
 
 
