@@ -84,6 +84,7 @@ _ROOMS = {
     "differentiability": "objectives.differentiability",
     "differentiation": "objectives.differentiation",
     "distributions": "objectives.distributions",
+    "exporting": "_internal.programs.exporting",
     "fisher_estimators": "optimizers.kfac.fisher_estimators",
     "report": "plots.report",
     "search": "sweeps.search",

@@ -157,7 +157,7 @@ def factored(found: Linearized) -> tuple[jax.Array, jax.Array]:
         # The residuals as one more column: so they are turned with the others, and no Q is laid out.
         both = triangular(jnp.concatenate([jacobian, outputs.astype(dtype)[:, None]], 1))
         fill = max(n - both.shape[0], 0)
-        return jnp.pad(both[:n, :n], ((0, fill), (0, 0))), jnp.pad(both[:n, n], (0, fill))
+        return jnp.pad(both[:n, :n], ((0, fill), (0, 0))), jnp.pad(jnp.squeeze(both[:n, n:], 1), (0, fill))
     slope, metric = jax.linearize(jax.grad(found.loss), outputs)
     basis, upper = jnp.linalg.qr(jacobian)
     inner = (basis.T @ jax.vmap(metric, 1, 1)(basis.astype(outputs.dtype)).astype(dtype)).astype(dtype)

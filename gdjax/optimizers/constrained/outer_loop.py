@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from gdjax._internal import checks, trees
+from gdjax._internal import checks, control_flow, trees
 from gdjax.optimizers import answers
 from gdjax.optimizers.constrained.checks import functions, not_nested, transformation_inside, values
 from gdjax.optimizers.constrained.ending import (
@@ -142,7 +142,13 @@ def _update(
     checks.require("a method with constraints", params=params, value=value)
     extra.pop("grad", None)
     f = jnp.asarray(value).astype(state.answer.value.dtype)
-    raw, pull = jax.vjp(constraints.__call__, params)
+
+    def constrained(params):
+        # Inside shard_map multipliers vary as the value does, even those of no constraints.
+        c = constraints(params)
+        return control_flow.vary_like(c, jax.tree.map(lambda leaf: f, c))
+
+    raw, pull = jax.vjp(constrained, params)
     eps = float(jnp.finfo(raw.equality.dtype).eps)
     first = state.count < 0
     # What the inner method adds to the objective, a regularizer, is in the units of the objective.

@@ -79,7 +79,7 @@ def test_steps_are_those_of_the_papers(momentum, restart, named, x64):
         half_squares(a, b), jnp.zeros(60), method, stop=None, max_steps=steps, record=lambda s: s.params
     )
     expected = by_hand(a, b, weight, rate, steps, momentum is proximal_gradient.fista, named)
-    np.testing.assert_allclose(run.trace[1:], expected, atol=1e-9)
+    np.testing.assert_allclose(run.trace[1:], expected, atol=1e-8)  # a value's rounding settles a step
     restarts = [by_hand(a, b, weight, rate, steps, True, r) for r in (None, "value", "gradient")]
     assert not np.allclose(restarts[0], restarts[1])
     assert not np.allclose(restarts[1], restarts[2])
