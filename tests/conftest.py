@@ -15,7 +15,7 @@ import jax
 import pytest
 
 QUICK = "--xla_cpu_use_fusion_emitters=false"
-"""XLA's older way to compile what it has fused, in half the time or less; `gdjax.compilation` takes it for small runs.
+"""XLA's older way to compile what it has fused, in half the time or less; gdjax takes it for small runs by itself.
 
 Nearly all tests run a program of a few floats once, and what they wait for is the compiler. `XLA_FLAGS= python -m
 pytest` leaves it to gdjax, as for users, and so does one of CI's runs of all tests. Not without LLVM's optimization,

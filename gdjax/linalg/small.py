@@ -1,8 +1,8 @@
 r"""Factorizations of small matrices by elementwise operations alone.
 
-A program that calls no library may be compiled to one kernel (`gdjax.compilation`), and under ``vmap`` a library
-factors one matrix after the other, where here very small ones are rotated all at once, along the last axis of every
-array. Larger matrices, and derivatives always, are left to `jax.numpy.linalg`.
+A program that calls no library may be compiled to one kernel (`gdjax._internal.programs.compilation`), and under
+``vmap`` a library factors one matrix after the other, where here very small ones are rotated all at once, along the
+last axis of every array. Larger matrices, and derivatives always, are left to `jax.numpy.linalg`.
 
 Reference: Golub and Van Loan, Matrix Computations, 4th edition, sections 5.1, 5.2, 8.5 and 8.6.3.
 """

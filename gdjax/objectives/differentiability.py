@@ -16,7 +16,7 @@ from gdjax.types import Params
 
 __all__ = ["DerivativeError", "Modes", "isolated", "modes", "needed", "traced"]
 
-_WAYS = "gdjax.objectives.differentiation"
+_WAYS = "gdjax.differentiation"
 """Where functions are that bear more."""
 
 

@@ -52,6 +52,11 @@ def _outermost() -> bool:
     return not isinstance(jax.lax.neg(np.int32(0)), Tracer)
 
 
+def _on_one_device(arrays: Iterable[Any]) -> bool:
+    """Whether no array lies in parts: devices would speak to each other inside a kernel, over which XLA aborts."""
+    return all(len(array.sharding.device_set) == 1 for array in arrays if isinstance(array, jax.Array))
+
+
 class _Way(NamedTuple):
     """How a program is compiled.
 
@@ -123,7 +128,7 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
         way = known.get(program.jaxpr)
         if way is None:
             way = known[program.jaxpr] = choose(traced)
-        if way.kernel is not None:
+        if way.kernel is not None and _on_one_device((*leaves, *program.consts)):
             try:
                 return jax.tree.unflatten(way.structure, way.kernel(*leaves)[0])
             except jax.errors.JaxRuntimeError:  # XLA has no way to write out something in it

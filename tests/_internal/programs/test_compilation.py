@@ -217,3 +217,21 @@ def test_a_kernel_may_be_given_what_it_does_not_need(x64):
     parts = (jnp.arange(3), jnp.float16(2), jax.random.key(0), jnp.asarray(True))
     run = gdjax.minimize(jax.tree_util.Partial(cost, parts), jnp.zeros(2), gdjax.bfgs())
     np.testing.assert_allclose(run.params, 1)
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, gdjax
+from jax.sharding import NamedSharding, PartitionSpec
+mesh = jax.make_mesh((4,), ("rows",))
+spread = jax.device_put(jnp.arange(8.0), NamedSharding(mesh, PartitionSpec("rows")))
+for rows in (jnp.arange(8.0), spread):
+    cost = jax.tree_util.Partial(lambda rows, x: jnp.sum((x - rows) ** 2), rows)
+    print(gdjax.minimize(cost, jnp.asarray(0.0), gdjax.bfgs()).params)
+"""
+
+
+@pytest.mark.slow
+def test_data_on_several_devices_is_no_kernel(python):
+    """The same program, first with rows on one device: XLA aborts where devices speak to each other in a kernel."""
+    said = python(SHARDED, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    assert said.split() == ["3.5", "3.5"]
