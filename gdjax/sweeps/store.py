@@ -145,8 +145,12 @@ class Store:
         }
 
     def finish(self) -> None:
-        """Writes the attributes of a complete store, once."""
+        """Writes the attributes of a complete store, once, and removes what killed writers left in it."""
         if self.complete and not _read_json(self.path, ".zattrs").get("complete"):
+            # zarr writes a chunk beside its place and renames it; a kill between leaves NAME.uuid.partial.
+            # Here every chunk is in its place, so nobody is about to rename one.
+            for left in self.path.rglob("*.partial"):
+                left.unlink(missing_ok=True)
             annotate(self.path, self.totals())
 
     def dataset(self) -> xarray.Dataset:

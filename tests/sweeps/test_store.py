@@ -110,6 +110,19 @@ def test_what_was_complete_is_not_run_again(whole, tmp_path, boxes):
     assert found.attrs["complete"] == 1
 
 
+def test_what_a_killed_writer_left_goes_when_all_is_there(whole, tmp_path):
+    path = tmp_path / "r.zarr"
+    with pytest.raises(Stopped):
+        run(path, watch=stop_after(2))
+    left = path / "value" / "1.0.e491063a.partial"  # zarr's name for a chunk that is being written
+    left.write_bytes(b"half of a chunk")
+    with pytest.raises(Stopped):
+        run(path, watch=stop_after(1))
+    assert left.exists()  # other processes may be writing
+    run(path)
+    assert contents(path) == contents(whole)
+
+
 def test_data_without_their_row_are_run_again(whole, tmp_path):
     path, seen = tmp_path / "r.zarr", []
     shutil.copytree(whole, path)
