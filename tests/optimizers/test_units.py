@@ -52,6 +52,7 @@ def _descent(unit, factor):
 
 
 BUILT = {
+    "admm": lambda s, c: gdjax.admm(gdjax.regularizers.l1(0.1 * c / s), rho=c / s / s),
     "augmented_lagrangian": lambda s, c: gdjax.augmented_lagrangian(inequality=_far(s)),
     "quadratic_penalty": lambda s, c: gdjax.quadratic_penalty(inequality=_far(s)),
     "log_barrier": lambda s, c: gdjax.log_barrier(inequality=_far(s), barrier=c),
@@ -99,8 +100,7 @@ def method(name, unit, factor):
 
 
 @pytest.mark.slow
-# The residual of admm is the larger of a slope and of a distance, which have units of their own.
-@pytest.mark.parametrize("name", sorted(CATALOGUE.keys() - {"admm"}))
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_units_change_no_verdict(name, x64):
     """Powers of two, so that nothing is rounded: methods without a step of their own do exactly the same."""
 

@@ -6,8 +6,14 @@ r"""ADMM, the alternating direction method of multipliers, for :math:`f(x) + g(z
     \hat x = \alpha A x_{k+1} + (1 - \alpha) z_k \\
     u_{k+1} &= u_k + \hat x - z_{k+1}
 
-:math:`y = \rho u_{k+1}` is a subgradient of :math:`g` at :math:`z_{k+1}`: the residual is the larger of
-:math:`\lVert \nabla f(x) + A^T y \rVert` and :math:`\lVert A x - z \rVert`, however roughly :math:`x` was found.
+:math:`y = \rho u_{k+1}` is a subgradient of :math:`g` at :math:`z_{k+1}`: however roughly :math:`x` was found, the
+residual is the larger of the dual one and of the primal one in its unit,
+
+.. math::
+    \lVert \nabla f(x_k) + A^T y_k \rVert \quad\text{and}\quad
+    \frac{\max_j \lVert \nabla f(x_j) \rVert}{\max_j \lVert A x_j \rVert} \lVert A x_k - z_k \rVert,
+
+Boyd's two tests (3.12), both relative to the same length.
 """
 
 from collections.abc import Callable
@@ -24,6 +30,7 @@ from gdjax.linalg.vectors import landing
 from gdjax.objectives import derivatives
 from gdjax.objectives.implicit import Split, split_point, split_value
 from gdjax.optimizers.blocks.acceptance import operator_at
+from gdjax.optimizers.nonsmooth.admm_penalties import balanced, fixed
 from gdjax.regularizers import Regularizer
 from gdjax.types import Answer, Curvature, Optimality, Params, Scalar, ScalarLike, Status, Transformation
 
@@ -37,41 +44,6 @@ __all__ = [
     "gradient_steps",
     "newton_step",
 ]
-
-
-def fixed(count: Scalar, primal: Scalar, dual: Scalar, rho: Scalar) -> Scalar:
-    """Leaves the penalty as it is.
-
-    Reference:
-      Boyd et al. (2011), section 3.1.
-    """
-    del count, primal, dual
-    return rho
-
-
-def _balanced(ratio, factor, until, count, primal, dual, rho):
-    new = jnp.where(primal > ratio * dual, factor * rho, jnp.where(dual > ratio * primal, rho / factor, rho))
-    return jnp.where((count < until) & (count % 5 == 0), new, rho)
-
-
-def balanced(
-    ratio: ScalarLike = 5.0, *, factor: ScalarLike = 2.0, until: ScalarLike = 100
-) -> Callable[..., Scalar]:
-    r"""Raises :math:`\rho` where the primal residual lags, lowers it where the dual one does, every fifth update.
-
-    Args:
-      ratio: how much larger one relative residual must be than the other, above 1.
-      factor: by what :math:`\rho` changes, above 1.
-      until: the updates after which it stays, so that the method converges.
-
-    Reference:
-      He, Yang, Wang, Alternating direction method with self-adaptive penalty parameters, J. Optim. Theory
-      Appl. 106, 2000; with relative residuals, Wohlberg, ADMM penalty parameter selection by residual
-      balancing, 2017.
-    """
-    checks.concrete("balanced", above=1, ratio=ratio, factor=factor)
-    checks.concrete("balanced", low=0, until=until)
-    return Partial(_balanced, ratio, factor, until)
 
 
 class NewtonStep(NamedTuple):
@@ -124,6 +96,8 @@ class AdmmState(NamedTuple):
       dual: :math:`u = y / \rho`.
       rho: :math:`\rho`.
       inner: the state of the transformation inside, or an empty tuple.
+      sizes: :math:`\max_j \lVert \nabla f(x_j) \rVert` and the largest :math:`\lVert A x_j \rVert` and
+        :math:`\lVert z_j \rVert`.
       count: updates made.
     """
 
@@ -133,6 +107,7 @@ class AdmmState(NamedTuple):
     dual: jax.Array
     rho: Scalar
     inner: Any
+    sizes: jax.Array
     count: Scalar
 
 
@@ -176,7 +151,18 @@ def _init(settings, params):
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
     optimality = trees.optimality(Split(settings.regularizer, settings.linear), _conditions, split_value)
     rho = jnp.asarray(settings.rho, x.dtype)
-    return AdmmState(answer, optimality, z, jnp.zeros_like(z), rho, inner, jnp.int32(0))
+    sizes = jnp.zeros(2, unknown.dtype)
+    return AdmmState(answer, optimality, z, jnp.zeros_like(z), rho, inner, sizes, jnp.int32(0))
+
+
+def _residual(sizes, grad, dual_gap, reached, z):
+    """The residual of the module's docstring, and the largest lengths so far."""
+    lengths = jnp.stack([trees.norm(grad), jnp.maximum(trees.norm(reached), trees.norm(z))])
+    sizes = jnp.fmax(sizes, jnp.where(jnp.isfinite(lengths), lengths, 0).astype(sizes.dtype))
+    gap = trees.norm(reached - z).astype(sizes.dtype)
+    # Where all lengths are zero so is the gap.
+    primal = jnp.where(gap > 0, gap / jnp.where(sizes[1] > 0, sizes[1], 1) * sizes[0], 0)
+    return jnp.maximum(trees.norm(dual_gap).astype(sizes.dtype), primal), sizes
 
 
 def _split(settings, state, reached, before, unflatten):
@@ -232,7 +218,11 @@ def _at_z(settings, updates, state, params, value):
     after, u = _split(settings, state, x, z, back)
     rho, dual = _balance(settings, state, lambda w: w, x, after, z, u)
     shown = jnp.where(jnp.isfinite(total), total, f)
-    return after, (shown, jnp.where(state.count == 0, jnp.inf, slope)), (after, dual, rho, state.inner)
+    return (
+        after,
+        (shown, jnp.where(state.count == 0, jnp.inf, slope)),
+        (after, dual, rho, state.inner, state.sizes),
+    )
 
 
 def _at_x(settings, updates, state, params, value, extra):
@@ -245,7 +235,7 @@ def _at_x(settings, updates, state, params, value, extra):
     steps = settings.x_update.steps if isinstance(settings.x_update, GradientSteps) else 1
     due = state.count % steps == 0
     z, u = _split(settings, state, reached, before, unflatten)
-    slope, gap = trees.norm(grad + state.rho * transpose(u)), trees.norm(reached - z)
+    residual, sizes = _residual(state.sizes, grad, grad + state.rho * transpose(u), reached, z)
     here, there = (
         jnp.asarray(settings.regularizer.value(unflatten(w))).astype(f.dtype) for w in (reached, z)
     )
@@ -255,9 +245,8 @@ def _at_x(settings, updates, state, params, value, extra):
     after, inner = _next_x(
         settings, state, rho, z - u, (forward, transpose, unflatten), (x, grad), (params, value, extra)
     )
-    residual = jnp.maximum(slope, gap).astype(f.dtype)
     shown = trees.choose(due, (total, residual), (state.answer.value, state.answer.residual))
-    return after, shown, (z, u, rho, inner), due
+    return after, shown, (z, u, rho, inner, sizes), due
 
 
 def _update(settings, updates, state, params: Any = None, *, value: Any = None, **extra):
