@@ -62,15 +62,6 @@ def test_scan_is_constants_then_state_then_rows(name):
     assert (found.constants, found.carried, found.length) == expected
 
 
-def test_while_is_constants_then_state():
-    def loop(c, d, x):
-        return lax.while_loop(lambda s: s[0] < c, lambda s: (s[0] + d, s[1] * c), (d, x))
-
-    found = jaxprs.while_parts(equation(loop, jnp.float32(5.0), jnp.float32(2.0), jnp.ones(3)))
-    assert found is not None
-    assert (found.first, found.constants) == (1, 3)
-
-
 CALLS = {"jit": jax.jit, "custom_jvp": lambda f: jax.nn.relu, "checkpoint": jax.checkpoint}
 
 
@@ -210,7 +201,7 @@ def gradient():
 
 @pytest.fixture
 def small_lanes(monkeypatch):
-    monkeypatch.setattr(lane_loops, "LARGE", 0)
+    monkeypatch.setattr(lane_loops, "WORTH", 0)
     monkeypatch.setattr(lane_loops, "CACHED", 0)
 
 
@@ -221,7 +212,6 @@ def as_it_is(work):
 
 BROKEN = {
     "scan_parts": (grid,),
-    "while_parts": (mapped,),
     "called": (fixed,),
     "contracted": (grid,),
     "moving": (gradient,),

@@ -14,7 +14,16 @@ from typing import Any
 
 import jax
 
-__all__ = ["cond", "fori_loop", "scan", "unchecked", "vary_like", "vary_with", "while_loop"]
+__all__ = [
+    "cond",
+    "fori_loop",
+    "inside_shard_map",
+    "scan",
+    "unchecked",
+    "vary_like",
+    "vary_with",
+    "while_loop",
+]
 
 _checked = contextvars.ContextVar("checked", default=True)
 
@@ -29,7 +38,8 @@ def unchecked() -> Iterator[None]:
         _checked.reset(token)
 
 
-def _inside_shard_map() -> bool:
+def inside_shard_map() -> bool:
+    """Whether what is traced is inside ``jax.shard_map`` with checks of what varies."""
     return bool(_checked.get() and getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ()))
 
 
@@ -63,12 +73,12 @@ def _cast(tree: Any, axes: list[frozenset[str]]) -> Any:
 
 def vary_like(tree: Any, other: Any) -> Any:
     """The same numbers, typed as varying over every axis over which the leaves of ``other`` vary."""
-    return _cast(tree, _axes(tree, other)) if _inside_shard_map() else tree
+    return _cast(tree, _axes(tree, other)) if inside_shard_map() else tree
 
 
 def vary_with(tree: Any, function: Callable[[Any], Any]) -> Any:
     """The same numbers, each typed as varying over the axes over which a scalar function of them does."""
-    if not _inside_shard_map():
+    if not inside_shard_map():
         return tree
     return _cast(tree, _axes(tree, also=_varying(jax.eval_shape(function, tree))))
 
@@ -85,7 +95,7 @@ def _carry(step: Callable[[Any], Any], goes_on: Callable[[Any], Any] | None, ini
 
 def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
     """`jax.lax.cond`; what it returns varies as either branch and the condition do."""
-    if not _inside_shard_map():
+    if not inside_shard_map():
         return jax.lax.cond(pred, true_fun, false_fun, *operands)
     found = [jax.eval_shape(branch, *operands) for branch in (true_fun, false_fun)]
     axes = _axes(*found, also=_varying(pred))
@@ -99,7 +109,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
 def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init: Any) -> Any:
     """`jax.lax.while_loop`."""
-    if _inside_shard_map():
+    if inside_shard_map():
         init = _carry(body_fun, cond_fun, init)
         axes = _axes(init)
         return jax.lax.while_loop(cond_fun, lambda state: _cast(body_fun(state), axes), init)
@@ -108,7 +118,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
 
 def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init: Any) -> Any:
     """`jax.lax.fori_loop`."""
-    if _inside_shard_map():
+    if inside_shard_map():
         init = _carry(lambda state: body_fun(jax.numpy.int32(lower), state), None, init)
         axes = _axes(init)
         return jax.lax.fori_loop(lower, upper, lambda i, state: _cast(body_fun(i, state), axes), init)
@@ -126,7 +136,7 @@ def scan(
 ) -> tuple[Any, Any]:
     """`jax.lax.scan`."""
     body: Callable[[Any, Any], tuple[Any, Any]] = step
-    if _inside_shard_map():
+    if inside_shard_map():
         first = jax.tree.map(lambda leaf: leaf[0], xs)
         init = _carry(lambda state: step(state, first)[0], None, init)
         axes = _axes(init)

@@ -70,17 +70,16 @@ def _conjugate_gradients(product: Callable, right: jax.Array) -> jax.Array:
     return jax.scipy.sparse.linalg.cg(product, right, tol=tolerance, maxiter=10 * right.size)[0]
 
 
-def detached(function: Callable, *arguments: Any, evaluate: Callable = jaxprs.evaluate) -> Any:
+def detached(function: Callable, *arguments: Any) -> Any:
     """Calls ``function`` with no derivative passing in or out, by arguments or by what it closes over.
 
     Args:
       function: what is called.
       arguments: what it is called with.
-      evaluate: ``(program, constants, arguments) -> leaves``, how its program is evaluated.
     """
     program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
     given = jax.lax.stop_gradient((program.consts, jax.tree.leaves(arguments)))
-    leaves = evaluate(program.jaxpr, *given)
+    leaves = jaxprs.evaluate(program.jaxpr, *given)
     return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
 

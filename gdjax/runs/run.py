@@ -1,5 +1,6 @@
 """The driver: a run is a pure triple (init, step, done)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -287,7 +288,7 @@ class Run:
         methods that take every step they propose, elsewhere it is NaN or refused. With a stop
         criterion it is a ``while_loop``, and derivatives of params and value are those of the
         solution, by the implicit function theorem: NaN where the run did not converge. Under ``vmap``
-        many such runs go through lanes on a processor : where one has ended the next begins.
+        many such runs go through lanes on a processor: one that has ended is replaced by the next.
         """
         if self.stop is None:
             state = self.init()
@@ -295,7 +296,7 @@ class Run:
             return self.result(scan.through(self, state) if bare else scan.careful(self, state))
         if self.draws_batches and self.objective.full is None:
             return self.looped()
-        found, result = implicit.detached(self._until_done, evaluate=lanes.evaluate)
+        found, result = implicit.detached(self._until_done)
         full, optimizer = self._evaluator.full(), result.state
         if answers.held(optimizer):  # a method that knows what holds at its answers: bounds, constraints
             optimizer = self._with_held(optimizer)
@@ -312,9 +313,12 @@ class Run:
 
         Under ``vmap`` it goes on until the last run is done; `solve` lets others begin where some have ended.
         """
-        return self.result(control_flow.while_loop(lambda s: ~self.done(s), self.step, self.init()))
+        return self._looped(control_flow.while_loop)
+
+    def _looped(self, while_loop: Callable[..., RunState]) -> Result:
+        return self.result(while_loop(lambda s: ~self.done(s), self.step, self.init()))
 
     def _until_done(self):
-        result = self.looped()
+        result = self._looped(lanes.while_loop)
         sound = (result.status == Status.CONVERGED) | (result.status == Status.NOISE_FLOOR)
         return Found(result.params, result.value, result.residual, sound), result

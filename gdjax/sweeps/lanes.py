@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from gdjax._internal.programs.lanes import lane_count
 from gdjax.runs.run import Run
 from gdjax.sweeps.pruning import Halving
 from gdjax.sweeps.sharing import depends
@@ -16,12 +17,6 @@ from gdjax.sweeps.tracing import Loop, Traced
 __all__ = ["Lanes", "Leaves", "Programs", "apart", "as_lanes", "chosen"]
 
 Leaves = list[Any]
-
-CACHE = 2**19
-"""Bytes that the lanes may keep all together, on a CPU: the cache of a core."""
-
-TURNS = 8
-"""The least number of runs for each lane to take, so that few wait for the last."""
 
 
 class Lanes(NamedTuple):
@@ -127,15 +122,8 @@ def _call(program: ClosedJaxpr, arguments: Leaves) -> Leaves:
     ]
 
 
-def _power(number: float) -> int:
-    """The largest power of two that is at most ``number``, which is at least 1."""
-    return 2 ** int(math.log2(max(1, number)))
-
-
 def chosen(lanes: Lanes | str, programs: Programs, runs: int) -> Lanes:
     """The number of lanes: the user's, or as many as the caches hold, but enough runs for each to take turns."""
     if isinstance(lanes, Lanes):
         return lanes._replace(count=min(lanes.count, runs))
-    fast = CACHE if jax.default_backend() == "cpu" else 64 * CACHE
-    fit = _power(fast / programs.nbytes)
-    return Lanes(min(runs, max(8, min(fit, _power(runs / TURNS)))))
+    return Lanes(lane_count(programs.nbytes, 0, runs))

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from gdjax._internal.programs.lanes import TURNS
 from gdjax.sweeps.axes import as_axes
-from gdjax.sweeps.lanes import TURNS, Lanes, as_lanes
+from gdjax.sweeps.lanes import Lanes, as_lanes
 from gdjax.sweeps.plan import Box, Plan, lengths
 from gdjax.sweeps.programs import How, compiled
 

@@ -17,7 +17,6 @@ __all__ = [
     "MOVES",
     "Program",
     "Scan",
-    "While",
     "attempt",
     "called",
     "contracted",
@@ -27,7 +26,6 @@ __all__ = [
     "nbytes",
     "opened",
     "scan_parts",
-    "while_parts",
     "working_set",
 ]
 
@@ -95,22 +93,6 @@ class Scan(NamedTuple):
     length: int
 
 
-class While(NamedTuple):
-    """The parts of a ``while``, whose inputs are the constants of both programs and what is carried.
-
-    Attributes:
-      cond: whether to go on, a ``ClosedJaxpr`` of its constants and what is carried.
-      body: a step, likewise.
-      first: how many inputs are constants of ``cond``; those of ``body`` follow.
-      constants: how many inputs are constants.
-    """
-
-    cond: Any
-    body: Any
-    first: int
-    constants: int
-
-
 def _shaped(atoms: Sequence[Any]) -> list[Any]:
     return [(getattr(atom.aval, "shape", None), getattr(atom.aval, "dtype", None)) for atom in atoms]
 
@@ -139,32 +121,6 @@ def scan_parts(eqn: Any) -> Scan | None:
     if kept is None or carried is None or given[max(kept - carried, 0) : kept] != made[:carried]:
         return None
     return Scan(body, kept - carried, carried, length)
-
-
-def while_parts(eqn: Any) -> While | None:
-    """Takes a ``while`` apart.
-
-    Returns:
-      Its parts; None where the equation is something else, or not made as expected.
-    """
-    from jax.extend.core import ClosedJaxpr
-
-    cond, body = eqn.params.get("cond_jaxpr"), eqn.params.get("body_jaxpr")
-    first, second = eqn.params.get("cond_nconsts"), eqn.params.get("body_nconsts")
-    programs = isinstance(cond, ClosedJaxpr) and isinstance(body, ClosedJaxpr)
-    if (
-        eqn.primitive.name != "while"
-        or not programs
-        or not isinstance(first, int)
-        or not isinstance(second, int)
-    ):
-        return None
-    state, asked, given = _shaped(eqn.outvars), _shaped(cond.jaxpr.invars), _shaped(body.jaxpr.invars)
-    expected = (
-        _shaped(eqn.invars) == [*asked[:first], *given[:second], *state]
-        and asked[first:] == given[second:] == _shaped(body.jaxpr.outvars) == state
-    )
-    return While(cond, body, first, first + second) if expected else None
 
 
 class Program:

@@ -1,10 +1,11 @@
-"""Loops under ``vmap``: so many runs at a time, and where one has ended the next begins.
+"""vmap of a while loop with a fixed number of lanes; a lane that has finished is refilled with the next run.
 
-``vmap`` of a ``while_loop`` goes on until the last run is done, in arrays that hold all of them. In lanes no
-run waits for the slowest, and a processor's caches hold those that are at work.
+``vmap`` of a ``while_loop`` goes on until the last run is done, in arrays that hold all of them. In lanes no run
+waits for the slowest, and a processor's caches hold those that are at work. A tick is one step of every lane.
+A lane whose run has ended writes what it came to and takes the next run from the queue, on the device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,103 +13,264 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+from gdjax._internal import control_flow
 from gdjax._internal.programs import jaxprs
 
-__all__ = ["evaluate", "lanes_of"]
+__all__ = ["Inspect", "Queue", "Runs", "lane_count", "through", "while_loop"]
 
-CACHED = 2**20
-"""Bytes that the caches near a processor hold."""
-LARGE = 2**22
-"""Bytes of all runs from which on lanes are worth the time to compile them."""
+CACHED = 2**19
+"""Bytes that the lanes may keep all together, on a CPU: what the cache of a core holds beside what a step makes."""
+FASTER = 64
+"""An accelerator keeps so many times as much at work at once."""
 TURNS = 8
 """Runs that a lane should have, one after the other: the last of each end at different times."""
 FEWEST = 8
 """Lanes that are worth a step."""
+WORTH = 2**22
+"""Bytes of all runs under ``vmap`` from which on lanes are worth the time to compile them."""
+BLOCK = 2**16
+"""Bytes of lanes that are refilled at a time."""
 
 Leaves = list[Any]
 
 
-def evaluate(program: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> Leaves:
-    """Evaluates a program; its loop, under ``vmap``, goes through lanes.
-
-    Only on a single processor, and where the program has one loop and no effects. Derivatives do not pass.
-
-    Args:
-      program: a jaxpr.
-      constants: values of its constants.
-      arguments: values of its inputs.
-    """
-    cut = None
-    if jax.default_backend() == "cpu" and jax.device_count() == 1:
-        cut = jaxprs.attempt(_cut, program, otherwise=None)
-    if cut is None:
-        return jaxprs.evaluate(program, constants, arguments)
-    before, eqn, after = cut
-    values = jaxprs.evaluate(before, constants, arguments)
-    known = dict(zip(before.outvars, values, strict=True))
-    found = _loop(eqn)(*[a.val if isinstance(a, jaxprs.Literal) else known[a] for a in eqn.invars])
-    return jaxprs.evaluate(after, [], [*values, *found])
-
-
-def _cut(program: Any) -> tuple[Any, Any, Any] | None:
-    """The program before its loop, the loop, and the program after it, of all that is then known; None without."""
-    loops = [i for i, eqn in enumerate(program.eqns) if jaxprs.while_parts(eqn)]
-    if program.effects or len(loops) != 1:
-        return None
-    before, eqn, after = program.eqns[: loops[0]], program.eqns[loops[0]], program.eqns[loops[0] + 1 :]
-    atoms = [atom for later in (eqn, *after) for atom in later.invars] + list(program.outvars)
-    used = {atom for atom in atoms if not isinstance(atom, jaxprs.Literal)}
-    made = [*program.constvars, *program.invars, *(var for eqn in before for var in eqn.outvars)]
-    kept = [var for var in made if var in used]
-    rest = program.replace(constvars=[], invars=[*kept, *eqn.outvars], eqns=after)
-    return program.replace(eqns=before, outvars=kept), eqn, rest
-
-
-def lanes_of(nbytes: int, shared: int, runs: int) -> int:
-    """How many lanes so many runs should have; as many as runs where one ``vmap`` is as good.
+def lane_count(nbytes: int, shared: int, runs: int) -> int:
+    """How many lanes so many runs should have: a power of two, or as many as runs where these are few.
 
     Args:
       nbytes: what a run keeps.
       shared: bytes that all runs read at each step: the more there are, the more lanes should read at once.
       runs: how many.
     """
-    if not isinstance(runs * nbytes, int) or runs * nbytes < LARGE:  # a symbolic size is no number
-        return runs
-    fit = max(FEWEST, min(max(CACHED, shared) // nbytes, runs // TURNS))
-    lanes = 2 ** (fit.bit_length() - 1)
-    return lanes if 2 * lanes <= runs else runs
+    cached = CACHED if jax.default_backend() == "cpu" else FASTER * CACHED
+    fit = max(FEWEST, min(max(cached, shared) // max(1, nbytes), runs // TURNS))
+    return min(runs, 2 ** (fit.bit_length() - 1))
 
 
-def _loop(eqn: Any) -> Any:
-    """A loop as a function of its constants and its first state."""
+class Runs(NamedTuple):
+    """What is done for each run.
 
-    def plain(*inputs):
-        return eqn.primitive.bind(*inputs, **eqn.params)
+    Attributes:
+      begin: ``(indices, results) -> own``: what the lanes of these runs keep, leading axis that of the indices.
+      step: ``own -> (own, done)``, for one lane.
+      finish: ``own -> outputs``, for one lane.
+      nbytes: what a lane keeps.
+    """
+
+    begin: Callable[[jax.Array, Any], Leaves]
+    step: Callable[[Leaves], tuple[Leaves, Any]]
+    finish: Callable[[Leaves], Any]
+    nbytes: int
+
+
+class Queue(NamedTuple):
+    """State of the loop over lanes.
+
+    Attributes:
+      own: what each lane keeps, leading axis lanes.
+      row: the run that each lane is at; the number of rows for a lane without one.
+      ended: whether a lane is to be emptied and refilled.
+      next: the first run that no lane has taken.
+      results: the outputs, a row a run.
+      ticks: made so far.
+      idle: ticks that lanes have waited since the last were refilled, all together.
+      notes: what an `Inspect` keeps, or None.
+    """
+
+    own: Leaves
+    row: jax.Array
+    ended: jax.Array
+    next: jax.Array
+    results: Any
+    ticks: jax.Array
+    idle: jax.Array
+    notes: Any
+
+
+class Inspect(NamedTuple):
+    """Looks at the lanes between ticks.
+
+    Attributes:
+      look: called with the queue; may write its notes and end lanes.
+      renew: ``(notes, which) -> notes``, called when the lanes ``which`` take other runs; indices beyond the last
+        lane mean none.
+      notes: the first.
+    """
+
+    look: Callable[[Queue], Queue]
+    renew: Callable[[Any, jax.Array], Any]
+    notes: Any
+
+
+def through(
+    runs: Runs,
+    count: Any,
+    lanes: int,
+    results: Any,
+    *,
+    ticks: int = 1,
+    inspect: Inspect | None = None,
+) -> Queue:
+    """Makes all runs; the results and the ticks are in the queue that it returns.
+
+    Args:
+      runs: what is done for each.
+      count: how many, at most the rows of ``results``; may be traced.
+      lanes: how many at a time.
+      results: rows for the outputs, a row a run.
+      ticks: steps between two looks for lanes that are done.
+      inspect: who looks at the lanes, and may end some.
+    """
+    rows = jax.tree.leaves(results)[0].shape[0]
+    block = max(1, min(lanes, BLOCK // max(1, runs.nbytes)))
+
+    def tick(q, _=None):
+        own, done = jax.vmap(runs.step)(q.own)
+        ended = q.ended | (done & (q.row < rows))
+        return q._replace(
+            own=own, ended=ended, idle=q.idle + jnp.sum(ended, dtype=jnp.int32), ticks=q.ticks + 1
+        ), None
+
+    def look(q):
+        q = tick(q)[0] if ticks == 1 else lax.scan(tick, q, length=ticks)[0]
+        return q if inspect is None else inspect.look(q)
+
+    def turn(q):
+        """Refills a block of lanes, then steps until waiting has cost about as much as refilling does."""
+        q = _refill(runs, count, block, inspect, q)
+        patience = jnp.where(q.next < count, lanes, jnp.iinfo(jnp.int32).max)
+        return lax.while_loop(
+            lambda q: jnp.any((q.row < rows) & ~q.ended) & (q.idle < patience),
+            look,
+            q._replace(idle=jnp.where(jnp.any(q.ended), patience, 0)),  # more are waiting: refill at once
+        )
+
+    first = runs.begin(jnp.zeros(1, jnp.int32), results)
+    empty = Queue(
+        own=[jnp.broadcast_to(leaf, (lanes, *leaf.shape[1:])) for leaf in first],
+        row=jnp.full(lanes, rows, jnp.int32),
+        ended=jnp.ones(lanes, bool),
+        next=jnp.int32(0),
+        results=results,
+        ticks=jnp.int32(0),
+        idle=jnp.int32(0),
+        notes=None if inspect is None else inspect.notes,
+    )
+    return lax.while_loop(lambda q: (q.next < count) | jnp.any(q.row < rows), turn, empty)
+
+
+def _refill(runs: Runs, count: Any, block: int, inspect: Inspect | None, q: Queue) -> Queue:
+    """Writes what the first lanes that are done came to, at most ``block``, and gives them the next runs."""
+    lanes, rows = q.ended.shape[0], jax.tree.leaves(q.results)[0].shape[0]
+    order = jnp.cumsum(q.ended, dtype=jnp.int32) - 1
+    place = jnp.where(q.ended, order, block)
+    which = jnp.full(block, lanes, jnp.int32).at[place].set(jnp.arange(lanes, dtype=jnp.int32), mode="drop")
+
+    def put(old, new, at):
+        return old.at[at].set(new, mode="drop")
+
+    taken = q.next + jnp.arange(block, dtype=jnp.int32)
+    found = jax.vmap(runs.finish)([leaf[which] for leaf in q.own])
+    row = jnp.where(which < lanes, q.row[which], rows)
+    results = jax.tree.map(lambda old, new: put(old, new, row), q.results, found)
+    fresh = runs.begin(jnp.minimum(taken, count - 1), results)
+    return q._replace(
+        own=[put(old, new, which) for old, new in zip(q.own, fresh, strict=True)],
+        row=put(q.row, jnp.where(taken < count, taken, rows), which),
+        ended=put(q.ended, False, which),
+        next=q.next + jnp.sum(which < lanes, dtype=jnp.int32),
+        results=results,
+        notes=q.notes if inspect is None else inspect.renew(q.notes, which),
+    )
+
+
+def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any) -> Any:
+    """`jax.lax.while_loop`; under ``vmap`` many large ones go through lanes, on a single processor.
+
+    No derivative passes. Loops with effects, which know an order, and those inside ``shard_map`` are plain.
+    """
+    leaves, structure = jax.tree.flatten(init)
+    if jax.default_backend() != "cpu" or jax.device_count() > 1 or control_flow.inside_shard_map():
+        return control_flow.while_loop(cond, body, init)
+    test = jaxprs.Program(lambda *leaves: cond(jax.tree.unflatten(structure, leaves)), *leaves)
+    step = jaxprs.Program(
+        lambda *leaves: jax.tree.leaves(body(jax.tree.unflatten(structure, leaves))), *leaves
+    )
+    if test.jaxpr.effects or step.jaxpr.effects:
+        return control_flow.while_loop(cond, body, init)
+    found = _loop(test, step)(test.constants, step.constants, leaves)
+    return jax.tree.unflatten(structure, found)
+
+
+def _loop(test: jaxprs.Program, step: jaxprs.Program) -> Callable[..., Leaves]:
+    """A loop as a function of what its test and its step close over and of its first state."""
+
+    def plain(asked, given, state):
+        return lax.while_loop(lambda s: test(asked, *s), lambda s: step(given, *s), state)
 
     loop = custom_vmap(plain)
-    constants = len(eqn.invars) - len(eqn.outvars)
 
     @loop.def_vmap
-    def rule(runs, mapped, *inputs):
-        sizes = [jaxprs.nbytes(var.aval) for var in eqn.invars]
-        own = [each or i >= constants for i, each in enumerate(mapped)]
-        kept = sum(size for size, each in zip(sizes, own, strict=True) if each)
-        lanes = lanes_of(kept, sum(sizes) - kept, runs)
-        if lanes == runs:
-            axes = [0 if each else None for each in mapped]
-            found = jax.vmap(plain, in_axes=axes, axis_size=runs)(*inputs)
+    def rule(runs, mapped, asked, given, state):
+        inputs, structure = jax.tree.flatten((asked, given, state))
+        # Every run has a state of its own, whatever it starts from.
+        varies = jax.tree.leaves((*mapped[:2], [True for _ in state]))
+        sizes = [jaxprs.nbytes(jax.typeof(leaf)) for leaf in inputs]
+        kept = [size if own else 0 for size, own in zip(sizes, varies, strict=True)]
+        batched = jax.tree.leaves(mapped)
+        own = sum(size if not each else size // runs for size, each in zip(kept, batched, strict=True))
+        lanes = runs
+        # A symbolic size is no number.
+        if isinstance(runs * own, int) and runs * own >= WORTH:
+            lanes = lane_count(own, sum(sizes) - sum(kept), runs)
+        if 2 * lanes > runs:
+            axes = jax.tree.map(lambda each: 0 if each else None, tuple(mapped))
+            found = jax.vmap(plain, in_axes=axes, axis_size=runs)(asked, given, state)
         else:
             whole = [
-                leaf if each or not mine else jnp.broadcast_to(leaf, (runs, *jnp.shape(leaf)))
-                for leaf, each, mine in zip(inputs, mapped, own, strict=True)
+                jnp.broadcast_to(leaf, (runs, *jnp.shape(leaf))) if mine and not each else leaf
+                for leaf, mine, each in zip(inputs, varies, batched, strict=True)
             ]
-            found = _one_at_a_time(_Lanes(eqn, own[:constants], runs, lanes))(*whole)
-        return found, [True] * len(found)
+            found = _one_at_a_time(_in_lanes(test, step, structure, varies, runs, lanes, own))(*whole)
+        return found, [True for _ in state]
 
     return loop
 
 
-def _one_at_a_time(function: Any) -> Any:
+def _in_lanes(
+    test: jaxprs.Program,
+    step: jaxprs.Program,
+    structure: Any,
+    varies: list[bool],
+    runs: int,
+    lanes: int,
+    nbytes: int,
+) -> Callable[..., Leaves]:
+    """All of a batch of loops, given the leaves of ``(asked, given, state)``; those that vary with a leading axis."""
+    constants = sum(varies) - len(jax.tree.unflatten(structure, varies)[2])
+
+    def function(*inputs):
+        mine = [leaf for leaf, own in zip(inputs, varies, strict=True) if own]
+        shared = [leaf for leaf, own in zip(inputs, varies, strict=True) if not own]
+
+        def begin(index, results):
+            return [leaf[index] for leaf in (*mine[:constants], *results)]
+
+        def one(own):
+            ours, others = iter(own), iter(shared)
+            leaves = [next(ours) if each else next(others) for each in varies]
+            asked, given, state = jax.tree.unflatten(structure, leaves)
+            going = test(asked, *state)
+            state = [jnp.where(going, new, old) for new, old in zip(step(given, *state), state, strict=True)]
+            return [*own[:constants], *state], ~test(asked, *state)
+
+        work = Runs(begin, one, lambda own: own[constants:], nbytes)
+        return through(work, runs, lanes, mine[constants:]).results
+
+    return function
+
+
+def _one_at_a_time(function: Callable[..., Leaves]) -> Callable[..., Leaves]:
     """A function that a ``vmap`` calls for one after the other: its lanes hold enough."""
     function = custom_vmap(function)
 
@@ -121,107 +283,6 @@ def _one_at_a_time(function: Any) -> Any:
             return function(*[next(some) if each else x for x, each in zip(inputs, mapped, strict=True)])
 
         found = lax.map(one, [x for x, each in zip(inputs, mapped, strict=True) if each])
-        return found, [True] * len(found)
+        return found, [True for _ in found]
 
     return function
-
-
-class _Queue(NamedTuple):
-    """What the loop over lanes carries.
-
-    Attributes:
-      runs: the state of every run, as it begins or as it ends.
-      own: the constants of each lane's run.
-      state: the state of each lane's run.
-      row: the run that each lane is at; the number of runs for a lane without one.
-      ended: whether a lane is to be emptied and filled.
-      next: the first run that no lane has taken.
-      idle: steps that lanes have waited since some were last filled, all together.
-    """
-
-    runs: Leaves
-    own: Leaves
-    state: Leaves
-    row: jax.Array
-    ended: jax.Array
-    next: jax.Array
-    idle: jax.Array
-
-
-class _Lanes:
-    """A loop over many runs, called with its constants and the first states of all runs.
-
-    Attributes:
-      own: which constants every run has its own of.
-    """
-
-    def __init__(self, eqn: Any, own: Sequence[bool], runs: int, lanes: int):
-        self.own, self.runs, self.lanes = own, runs, lanes
-        self.block = max(1, lanes // 4)
-        parts = jaxprs.while_parts(eqn)
-        assert parts is not None
-        self.programs, self.first = (parts.cond, parts.body), parts.first
-
-    def __call__(self, *inputs: Any) -> Leaves:
-        states = list(inputs[len(self.own) :])
-        mine = [leaf for leaf, own in zip(inputs, self.own, strict=False) if own]
-        shared = [leaf for leaf, own in zip(inputs, self.own, strict=False) if not own]
-
-        def tick(q):
-            state, going = jax.vmap(self.step, in_axes=(0, None, 0))(q.own, shared, q.state)
-            ended = ~going & (q.row < self.runs)
-            return q._replace(state=state, ended=ended, idle=q.idle + jnp.sum(ended, dtype=jnp.int32))
-
-        def turn(q):
-            """Fills lanes, then steps until waiting has cost about as much as filling does."""
-            q = self.refill(mine, q)
-            patience = jnp.where(q.next < self.runs, self.lanes, jnp.iinfo(jnp.int32).max)
-            return lax.while_loop(
-                lambda q: jnp.any((q.row < self.runs) & ~q.ended) & (q.idle < patience),
-                tick,
-                q._replace(idle=jnp.where(jnp.any(q.ended), patience, 0)),
-            )
-
-        empty = _Queue(
-            runs=states,
-            own=[leaf[: self.lanes] for leaf in mine],
-            state=[leaf[: self.lanes] for leaf in states],
-            row=jnp.full(self.lanes, self.runs, jnp.int32),
-            ended=jnp.ones(self.lanes, bool),
-            next=jnp.int32(0),
-            idle=jnp.int32(0),
-        )
-        return lax.while_loop(lambda q: (q.next < self.runs) | jnp.any(q.row < self.runs), turn, empty).runs
-
-    def step(self, own: Leaves, shared: Leaves, state: Leaves) -> tuple[Leaves, Any]:
-        """The next state of a run and whether it was still going; one that has ended stays as it is."""
-        mine, others = iter(own), iter(shared)
-        constants = [next(mine if each else others) for each in self.own]
-        cond, body = self.programs
-        going = jaxprs.evaluate(cond.jaxpr, cond.consts, [*constants[: self.first], *state])[0]
-        moved = jaxprs.evaluate(body.jaxpr, body.consts, [*constants[self.first :], *state])
-        return [jnp.where(going, new, old) for new, old in zip(moved, state, strict=True)], going
-
-    def refill(self, mine: Leaves, q: _Queue) -> _Queue:
-        """Writes what the first lanes that have ended came to, at most a block, and gives them the next runs."""
-        order = jnp.cumsum(q.ended, dtype=jnp.int32) - 1
-        fill = q.ended & (order < self.block)
-        place, each = jnp.where(fill, order, self.block), jnp.arange(self.lanes, dtype=jnp.int32)
-        lane = jnp.full(self.block, self.lanes, jnp.int32).at[place].set(each, mode="drop")
-        row = jnp.where(lane < self.lanes, q.row[lane], self.runs)
-        taken = jnp.minimum(jnp.where(fill, q.next + order, q.row), self.runs)
-        begun = jnp.minimum(taken, self.runs - 1)
-        runs = [old.at[row].set(new[lane], mode="drop") for old, new in zip(q.runs, q.state, strict=True)]
-
-        def put(leaves, source):
-            mask = [fill.reshape(-1, *[1] * (old.ndim - 1)) for old in leaves]
-            return [jnp.where(m, new[begun], old) for m, new, old in zip(mask, source, leaves, strict=True)]
-
-        return q._replace(
-            runs=runs,
-            own=put(q.own, mine),
-            state=put(q.state, runs),
-            row=taken,
-            ended=q.ended & ~fill,
-            next=jnp.minimum(q.next + jnp.sum(fill, dtype=jnp.int32), self.runs),
-        )

@@ -15,7 +15,7 @@ RUNS = 37
 @pytest.fixture
 def few(monkeypatch):
     """Lanes even where runs are few and small."""
-    monkeypatch.setattr(lanes, "LARGE", 0)
+    monkeypatch.setattr(lanes, "WORTH", 0)
     monkeypatch.setattr(lanes, "CACHED", 0)
     jax.clear_caches()
     yield
@@ -29,10 +29,7 @@ def collatz(start, scale):
         n, steps, total = state
         return jnp.where(n % 2 == 0, n // 2, 3 * n + 1), steps + 1, total + scale * n
 
-    program = jax.make_jaxpr(lambda n: jax.lax.while_loop(lambda s: s[0] > 1, step, (n, 0, 0.0 * scale)))(
-        start
-    )
-    return lanes.evaluate(program.jaxpr, program.consts, [start])[1:]
+    return lanes.while_loop(lambda s: s[0] > 1, step, (start, 0, 0.0 * scale))[1:]
 
 
 def by_hand(n, scale):
@@ -192,9 +189,9 @@ def test_a_run_that_is_lost_stays_lost(few):
 
 
 def test_how_many_lanes():
-    assert lanes.lanes_of(5000, 0, 100) == 100  # small: one vmap
-    assert lanes.lanes_of(5000, 0, 1024) == 128
-    assert lanes.lanes_of(5000, 0, 100_000) == 128
-    assert lanes.lanes_of(5000, 2**23, 10_000) == 1024  # many read the shared data at once
-    assert lanes.lanes_of(2**23, 0, 12) == 12
-    assert lanes.lanes_of(2**23, 0, 16) == 8
+    assert lanes.lane_count(5000, 0, 100) == 8
+    assert lanes.lane_count(5000, 0, 1024) == 64
+    assert lanes.lane_count(5000, 0, 100_000) == 64
+    assert lanes.lane_count(5000, 2**23, 10_000) == 1024  # many read the shared data at once
+    assert lanes.lane_count(2**23, 0, 16) == 8
+    assert lanes.lane_count(2**23, 0, 3) == 3
