@@ -127,3 +127,22 @@ def test_constrained_trajectories_stay_inside(tmp_path, capsys):
     assert data.sizes["run"] == 12
     assert float(data.outside.max()) < 1e-12
     assert (tmp_path / "constrained_trajectories.png").stat().st_size > 20_000
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "speed").glob("*.py")), ids=lambda path: path.stem)
+def test_commands_that_make_the_figures_can_be_asked_what_they_do(path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(path.parent))
+    module = load(f"speed/{path.stem}")
+    if hasattr(module, "main"):
+        monkeypatch.setattr("sys.argv", [path.name, "--help"])
+        with pytest.raises(SystemExit, match="0"):
+            module.main(["--help"]) if module.main.__code__.co_argcount else module.main()
+        assert "usage" in capsys.readouterr().out
+
+
+def test_import_time_is_measured_in_processes_of_their_own(monkeypatch):
+    times = load("speed/import_time")
+    asked = []
+    monkeypatch.setattr(times, "import_seconds", lambda statement: asked.append(statement) or len(asked))
+    assert times.ratio("import json", repeats=3) == (4 / 3, 4, 3)
+    assert asked[1::2] == ["import json"] * 3

@@ -1,4 +1,4 @@
-"""What it saves to compile small runs the quick way, and what it costs: ``python -m gdjax.bench compiling``.
+"""What it saves to compile small runs the quick way, and what it costs: ``python experiments/speed/compile_time.py``.
 
 `gdjax.minimize` called by itself, which is compiled the quick way where a run is small, beside the same inside
 ``jax.jit``, which is not. CPU seconds to compile, and CPU milliseconds a call once compiled.
@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import many_small_runs as w4
 import numpy as np
 
 import gdjax
-from gdjax.bench import w4
 from gdjax.bench.ours import construct
 from gdjax.bench.report import table
 
@@ -68,7 +68,7 @@ def measure(name: str, problem: str, repeats: int) -> list[tuple[float, float]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures and prints each solver on each problem."""
-    parser = argparse.ArgumentParser(prog="gdjax.bench compiling", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--solvers", default="bfgs,lbfgs,trust_region", help="gdjax constructors, by comma")
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Sweeps beside what one would write by hand: ``python -m gdjax.bench sweeps``.
+"""Sweeps beside what one would write by hand: ``python experiments/speed/compiled_sweeps.py``.
 
 Three cases (learning rates x seeds), each run in the same process and turn by turn: `gdjax.sweep`, one flat
 ``vmap`` of a bare optax loop (no status, no answer, nothing checked; with mini-batches also once with value
@@ -9,6 +9,7 @@ results, which is checked.
 
 import argparse
 import importlib.util
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -57,10 +58,10 @@ class Case(NamedTuple):
 
 
 def _in_torch(name: str, *data: Any) -> Callable[..., None]:
-    """A run of `gdjax.bench.sweeps_torch`; PyTorch is imported when it is first called."""
+    """A run of `compiled_sweeps_torch`; PyTorch is imported when it is first called."""
 
     def run(rate, seed):
-        getattr(importlib.import_module("gdjax.bench.sweeps_torch"), name)(*data, rate, seed)
+        getattr(importlib.import_module("compiled_sweeps_torch"), name)(*data, rate, seed)
 
     return run
 
@@ -287,7 +288,7 @@ def report(case: Case, repeats: int) -> str:
 
 def main(argv: list[str]) -> None:
     """Runs the cases named, or the first three."""
-    parser = argparse.ArgumentParser(prog="python -m gdjax.bench sweeps", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", default=["w1", "w2", "w3"], help=f"of {', '.join(CASES)}")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args(argv)
@@ -296,3 +297,7 @@ def main(argv: list[str]) -> None:
         parser.error(f"unknown case {unknown[0]!r}: choose from {', '.join(CASES)}")
     for name in options.cases:
         print(report(CASES[name](), options.repeats), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What ``import gdjax`` costs, as a ratio to ``import jax, optax``: ``python -m gdjax.bench.imports``."""
+"""What ``import gdjax`` costs, as a ratio to ``import jax, optax``: ``python experiments/speed/import_time.py``."""
 
 import argparse
 import statistics
@@ -15,7 +15,7 @@ def import_seconds(statement: str) -> float:
     """Seconds that a fresh interpreter needs for ``statement``, its own start not counted.
 
     Example:
-      >>> from gdjax.bench.imports import import_seconds
+      >>> from import_time import import_seconds
       >>> 0 <= import_seconds("import json") < 60
       True
     """
@@ -35,7 +35,7 @@ def ratio(statement: str = "import gdjax", repeats: int = 15) -> tuple[float, fl
       The median of the ratios of neighbours, then the medians of the two in seconds.
 
     Example:
-      >>> from gdjax.bench.imports import ratio
+      >>> from import_time import ratio
       >>> ratio("import gdjax", repeats=1)[0] > 0
       True
     """
@@ -48,7 +48,7 @@ def ratio(statement: str = "import gdjax", repeats: int = 15) -> tuple[float, fl
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints the seconds of both imports and their ratio: ``python -m gdjax.bench imports --repeats 15``."""
+    """Prints the seconds of both imports and their ratio: ``python experiments/speed/import_time.py --repeats 15``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args(argv)
@@ -57,3 +57,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"import gdjax       {ours:.3f} s")
     print(f"{GROUND}  {ground:.3f} s")
     print(f"ratio              {quotient:.3f}  (median of {arguments.repeats} pairs)")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

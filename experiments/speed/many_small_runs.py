@@ -2,7 +2,7 @@ r"""Many runs under one ``vmap``: Rosenbrock in 20 dimensions from 1024 starts, 
 
 .. math:: f(x) = \sum_{i=1}^{19} 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2, \qquad x^{(0)} \sim U[-2, 2]^{20}
 
-``python -m gdjax.bench w4 --solvers bfgs,lbfgs``
+``python experiments/speed/many_small_runs.py --solvers bfgs,lbfgs``
 """
 
 import argparse
@@ -155,7 +155,7 @@ def measure(ours: Sequence[str], runs: int, repeats: int, peers: bool = True) ->
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures and prints runs a second, with the ratio of each of gdjax's ways to each other way."""
-    parser = argparse.ArgumentParser(prog="gdjax.bench w4", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--solvers", default="bfgs,lbfgs", help="gdjax constructors or calls, by semicolon or comma"
     )

@@ -1,6 +1,6 @@
-r"""Lanes with refill beside one ``vmap``, the ways in turn: ``python -m gdjax.bench lanes [CASE ...]``.
+r"""Lanes with refill beside one ``vmap``, in turn: ``python experiments/speed/lanes_beside_one_vmap.py [CASE ...]``.
 
-- ``bfgs``, ``optax``: Rosenbrock in 20 dimensions from random starts to a gradient of 1e-6 (see `gdjax.bench.w4`), by
+- ``bfgs``, ``optax``: Rosenbrock in 20 dimensions from random starts to a gradient of 1e-6 (see `many_small_runs`), by
   `gdjax.bfgs` and by `optax.lbfgs`, whose line search loops inside a step.
 - ``rates``: gradient descent on a quadratic to a tolerance, learning rates over 2.5 decades.
 - ``hopeless``: 256 runs of ``bfgs``, and the same with one among them that cannot reach its tolerance: stopped because
@@ -12,19 +12,20 @@ Seconds are CPU seconds of the process; a ratio is the median of the ratios of e
 
 import argparse
 import functools
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import many_small_runs as w4
 import numpy as np
 import optax
+from compiled_sweeps import w1
 
 import gdjax
-from gdjax.bench import w4
 from gdjax.bench.report import table
-from gdjax.bench.sweeps import w1
 
 __all__ = ["main"]
 
@@ -196,7 +197,7 @@ CASES = {"bfgs": bfgs, "optax": optax_in_lanes, "rates": rates, "hopeless": hope
 
 def main(argv: list[str]) -> None:
     """Runs the cases named, or all."""
-    parser = argparse.ArgumentParser(prog="python -m gdjax.bench lanes", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", default=list(CASES), help=f"of {', '.join(CASES)}; all if none")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--runs", type=int, default=1024, help="of bfgs, optax and rates")
@@ -208,3 +209,7 @@ def main(argv: list[str]) -> None:
     for name in options.cases:
         many = () if name in ("hopeless", "growth") else (options.runs,)
         print(table(["what", "ratio", "how"], CASES[name](options.repeats, *many)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,6 +1,6 @@
-"""A sweep as people write it today, beside `gdjax.sweep`: ``python -m gdjax.bench today [w1 w2 w3]``.
+"""A sweep as people write it today, beside `gdjax.sweep`: ``python experiments/speed/sweeps_from_cold.py [w1 w2 w3]``.
 
-The cases are those of `gdjax.bench.sweeps`. Each way runs in a process of its own; times are wall-clock times from its
+The cases are those of `compiled_sweeps`. Each way runs in a process of its own; times are wall-clock times from its
 start, imports and compilation included. A way that runs one after the other is timed on some runs, and its time for
 the whole grid is extrapolated from them.
 """
@@ -26,7 +26,7 @@ _SAMPLE = {"loop of jitted steps": 6, "loop of compiled runs": 48, "PyTorch loop
 
 
 def _case(name: str) -> Any:
-    from gdjax.bench import sweeps
+    import compiled_sweeps as sweeps
 
     return sweeps.CASES[name]()
 
@@ -37,8 +37,9 @@ def _points(case: Any) -> list[tuple[Any, int]]:
 
 
 def _sweep(name: str) -> Iterator[int]:
+    import compiled_sweeps as sweeps
+
     import gdjax
-    from gdjax.bench import sweeps
 
     case = _case(name)
     axes = {"rate": case.rates, "seed": np.arange(case.seeds, dtype=np.int32)}
@@ -46,9 +47,8 @@ def _sweep(name: str) -> Iterator[int]:
 
 
 def _flat_vmap(name: str) -> Iterator[int]:
+    import compiled_sweeps as sweeps
     import jax
-
-    from gdjax.bench import sweeps
 
     case = _case(name)
     seeds = np.tile(np.arange(case.seeds, dtype=np.int32), len(case.rates))
@@ -57,9 +57,8 @@ def _flat_vmap(name: str) -> Iterator[int]:
 
 
 def _compiled_runs(name: str) -> Iterator[int]:
+    import compiled_sweeps as sweeps
     import jax
-
-    from gdjax.bench import sweeps
 
     case = _case(name)
     run = jax.jit(sweeps.bare_loop(case))
@@ -69,10 +68,9 @@ def _compiled_runs(name: str) -> Iterator[int]:
 
 
 def _jitted_steps(name: str) -> Iterator[int]:
+    import compiled_sweeps as sweeps
     import jax
     import optax
-
-    from gdjax.bench import sweeps
 
     case = _case(name)
     mini_batches = sweeps.draws(case)
@@ -95,9 +93,8 @@ def _jitted_steps(name: str) -> Iterator[int]:
 @functools.cache
 def _worker_run(name: str) -> Callable[..., Any]:
     """A worker's compiled run, kept between its tasks."""
+    import compiled_sweeps as sweeps
     import jax
-
-    from gdjax.bench import sweeps
 
     return jax.jit(sweeps.bare_loop(_case(name)))
 
@@ -125,7 +122,7 @@ def _torch_loop(name: str) -> Iterator[int]:
 
 
 def _torch_vmap(name: str) -> Iterator[int]:
-    from gdjax.bench import sweeps_torch
+    import compiled_sweeps_torch as sweeps_torch
 
     case = _case(name)
     seeds = np.tile(np.arange(case.seeds), len(case.rates))
@@ -160,7 +157,7 @@ def _time(case: str, way: str, begin: float) -> dict[str, float]:
 
 
 def _in_its_own_process(case: str, way: str) -> dict[str, float] | None:
-    command = [sys.executable, "-m", "gdjax.bench", "today", case, "--way", way, "--begin", repr(time.time())]
+    command = [sys.executable, __file__, case, "--way", way, "--begin", repr(time.time())]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
@@ -192,7 +189,7 @@ def main(argv: list[str]) -> None:
     """Times the cases named, or all."""
     from gdjax.bench.report import table
 
-    parser = argparse.ArgumentParser(prog="python -m gdjax.bench today", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", default=["w1", "w2", "w3"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
@@ -203,3 +200,7 @@ def main(argv: list[str]) -> None:
         return
     rows = [row for case in options.cases for row in _rows(case, options.repeats)]
     print(table(["way", "first result, s", "whole grid, s", "x gdjax.sweep"], rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

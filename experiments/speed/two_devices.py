@@ -1,6 +1,6 @@
-"""Two devices beside one: ``python -m gdjax.bench devices``.
+"""Two devices beside one: ``python experiments/speed/two_devices.py``.
 
-The cases of `gdjax.bench.sweeps`, and Rosenbrock from many starts in lanes, in a process with two devices of the CPU.
+The cases of `compiled_sweeps`, and Rosenbrock from many starts in lanes, in a process with two devices of the CPU.
 Wall-clock seconds, the ways in turn. A second process that only counts says how many cores were free meanwhile: without
 two there is nothing to gain.
 """
@@ -35,10 +35,11 @@ def _free_cores(seconds: float = 1.0) -> float:
 
 
 def _sweeps() -> dict[str, Any]:
+    import compiled_sweeps as sweeps
     import jax
+    import many_small_runs as w4
 
     import gdjax
-    from gdjax.bench import sweeps, w4
 
     def trial(start):
         return gdjax.Run(w4.rosenbrock, start, gdjax.bfgs(), max_steps=w4.STEPS)
@@ -79,7 +80,7 @@ def _inside(repeats: int) -> None:
 
 def main(argv: list[str]) -> None:
     """Measures the free cores, then the sweeps in a process with two devices."""
-    parser = argparse.ArgumentParser(prog="python -m gdjax.bench devices", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -88,6 +89,10 @@ def main(argv: list[str]) -> None:
         return
     print(f"free cores before: {_free_cores():.2f}", flush=True)
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
-    command = [sys.executable, "-m", "gdjax.bench", "devices", "--inside", "--repeats", str(options.repeats)]
+    command = [sys.executable, __file__, "--inside", "--repeats", str(options.repeats)]
     subprocess.run(command, env={**os.environ, "XLA_FLAGS": flags}, check=True)
     print(f"free cores after: {_free_cores():.2f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

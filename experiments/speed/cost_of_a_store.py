@@ -1,4 +1,4 @@
-"""What a store costs, and what kills cost with one: ``python -m gdjax.bench store``.
+"""What a store costs, and what kills cost with one: ``python experiments/speed/cost_of_a_store.py``.
 
 Overhead: the same sweep with and without ``store``, turn by turn in one process, compiled before. The store's
 time has everything in it: the fingerprint, the measured first box, the layout, every write, the opening.
@@ -20,14 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import compiled_sweeps as cases
 import jax
 import jax.numpy as jnp
+import many_small_runs as w4
 import numpy as np
 import xarray
 
 import gdjax
-from gdjax.bench import sweeps as cases
-from gdjax.bench import w4
 
 __all__ = ["kills", "main", "overhead"]
 
@@ -118,7 +118,7 @@ def _complete(path: Path) -> set[int]:
 
 
 def _started(path: Path) -> Any:
-    command = [sys.executable, "-m", "gdjax.bench", "store", "--child", str(path)]
+    command = [sys.executable, __file__, "--child", str(path)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
 
 
@@ -169,7 +169,7 @@ def kills(count: int, path: Path) -> dict[str, int]:
 
 def main(argv: list[str]) -> None:
     """Measures the cases named, or all; with ``--kills``, that instead."""
-    parser = argparse.ArgumentParser(prog="python -m gdjax.bench store", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", default=list(CASES), help=f"of {', '.join(CASES)}; all if none")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--kills", type=int, default=0, help="kill so many processes")
@@ -186,3 +186,7 @@ def main(argv: list[str]) -> None:
             parser.error(f"unknown case {unknown[0]!r}: choose from {', '.join(CASES)}")
         for name in options.cases:
             print(overhead(name, options.repeats), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
