@@ -168,9 +168,13 @@ class Run:
         optimizer = trees.keep_types(optimizer, position.optimizer)
         return Position(optax.apply_updates(params, updates), optimizer, position.draws + 1)
 
+    def evaluate(self, position: Position) -> tuple[Scalar, Params]:
+        """Value and gradient at a position, on the batch that is due there."""
+        return value_and_grad(self._evaluator.value_fn(position.draws), position.params)
+
     def move(self, position: Position) -> tuple[Scalar, Params, Position]:
         """One evaluation and one update: value, gradient and the next position."""
-        value, grad = value_and_grad(self._evaluator.value_fn(position.draws), position.params)
+        value, grad = self.evaluate(position)
         return value, grad, self.propose(value, grad, position)
 
     def unrecorded(self) -> "Run":

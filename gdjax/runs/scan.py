@@ -13,6 +13,7 @@ its block, all its gradients finite.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,9 +24,19 @@ from gdjax._internal import control_flow, trees
 from gdjax._internal.programs import memory_layout, nan_flow
 from gdjax.objectives import implicit
 from gdjax.runs import recording
-from gdjax.types import Params, Scalar, Status, Step
+from gdjax.types import Answer, Params, Scalar, Status, Step
 
-__all__ = ["Blocks", "Position", "blocks", "careful", "through"]
+__all__ = [
+    "Blocks",
+    "Position",
+    "Unchecked",
+    "back",
+    "blocks",
+    "careful",
+    "in_blocks",
+    "through",
+    "unchecked",
+]
 
 
 class Position(NamedTuple):
@@ -164,45 +175,110 @@ def _to_the_end(run: Any, state: Any) -> Any:
     return control_flow.while_loop(lambda s: ~run.done(s), run.step, state)
 
 
-def through(run: Any, start: Any) -> Any:
-    """The state after all steps of a run whose optimizer keeps no answer of its own.
+class Unchecked(NamedTuple):
+    """A run after all its unchecked steps.
 
-    Equal to `careful` in everything. The last point is reached and judged by careful steps; a run
-    that was lost before goes back to where it was sound last, and finds its end from there. No
-    derivative passes through a lost run.
+    Attributes:
+      state: the state after them and after the last evaluation.
+      finite: whether everything was finite; the state is not to be trusted where it was not.
+      sound: the start of the last block up to which everything was.
+    """
+
+    state: Any
+    finite: Scalar
+    sound: Position
+
+
+def in_blocks(run: Any) -> bool:
+    """Whether a run is long enough to be cut in blocks of unchecked steps."""
+    return blocks(run.max_steps, run.record and run.record.stride).number > 0
+
+
+def unchecked(run: Any, start: Any, look: Callable[[Position], tuple[Scalar, Params, Position]]) -> Unchecked:
+    """Takes all steps of a run `in_blocks` unchecked, and says whether they can be trusted.
 
     Args:
-      run: a `gdjax.Run`, of which ``value``, ``propose``, ``move``, ``step``, ``done``, ``unrecorded``,
-        ``draws_batches``, ``record`` and ``max_steps`` are used.
+      run: a `gdjax.Run`, of which ``value``, ``propose``, ``move``, ``step``, ``draws_batches``, ``record`` and
+        ``max_steps`` are used.
       start: its first state.
+      look: value and gradient at the last position, and the one after it.
     """
     cut = blocks(run.max_steps, run.record and run.record.stride)
-    if cut.number == 0:
-        return careful(run, start)
     first = Position(start.params, start.optimizer, start.draws)
     end, sound, finite, rows = _advance(run, first, start.answer.value, cut)
-    done, lost = jnp.int32(cut.number * cut.length), jnp.int8(Status.NONFINITE)
+    done = jnp.int32(cut.number * cut.length)
     near = start._replace(
         params=end.params,
         optimizer=end.optimizer,
         count=done,
         draws=done,
         steps=jnp.int32(-1),
-        status=jnp.where(finite, start.status, lost),
+        status=jnp.where(finite, start.status, jnp.int8(Status.NONFINITE)),
         trace=None if run.record is None else recording.fill(start.trace, rows),
     )
-    near = careful(run, near, run.max_steps + 1 - cut.number * cut.length)
-    unknown = near.steps < 0
-    back = start._replace(
+    left = run.max_steps - cut.number * cut.length
+    if left or run.record is not None:  # a recorder may ask for the step that would follow the last
+        near = careful(run, near, left + 1)
+        return Unchecked(near, (near.steps >= 0) & (near.status != Status.NONFINITE), sound)
+    return Unchecked(*_last(near, *look(end)), sound)
+
+
+def _last(near: Any, value: Scalar, grad: Params, after: Position) -> tuple[Any, Scalar]:
+    """The state after the last evaluation, and whether all was finite."""
+    finite = (near.status != Status.NONFINITE) & jnp.isfinite(value) & trees.all_finite(grad)
+    answer = Answer(near.params, value, trees.norm(grad), near.answer.status)
+    status = jnp.where(finite, jnp.int8(Status.MAX_STEPS), jnp.int8(Status.NONFINITE))
+    state = near._replace(
+        params=after.params,
+        optimizer=after.optimizer,
+        answer=trees.keep_types(answer, near.answer),
+        count=near.count + 1,
+        draws=near.draws + 1,
+        steps=near.count,
+        status=status,
+    )
+    return state, finite
+
+
+def back(run: Any, start: Any, sound: Position, trace: Any, lost: Any = True) -> Any:
+    """The state at the end of a run that was not finite all the way, from where it was last.
+
+    Args:
+      run: the run.
+      start: its first state.
+      sound: where everything was finite.
+      trace: what was recorded, of which the rows that the run did not reach become blank.
+      lost: whether the run is such a one; else it takes no step.
+    """
+    state = start._replace(
         params=sound.params,
         optimizer=sound.optimizer,
         count=sound.draws,
         draws=sound.draws,
-        status=jnp.where(unknown, start.status, lost),
+        status=jnp.where(lost, start.status, jnp.int8(Status.NONFINITE)),
         trace=None,
     )
-    back = implicit.detached(partial(_to_the_end, run.unrecorded()), back)
+    state = implicit.detached(partial(_to_the_end, run.unrecorded()), state)
+    return state._replace(
+        trace=None if run.record is None else recording.mask(run.record, trace, state.steps)
+    )
+
+
+def through(run: Any, start: Any) -> Any:
+    """The state after all steps of a run whose optimizer keeps no answer of its own.
+
+    Equal to `careful` in everything. A run that was lost goes back to where it was sound last, and finds its end
+    from there by careful steps. No derivative passes through a lost run.
+
+    Args:
+      run: as `unchecked` takes it; ``done`` and ``unrecorded`` are used too.
+      start: its first state.
+    """
+    if not in_blocks(run):
+        return careful(run, start)
+    near, finite, sound = unchecked(run, start, run.move)
+    far = back(run, start, sound, near.trace, ~finite)
     keep = ("answer", "steps", "status")
-    found = {name: trees.choose(unknown, getattr(back, name), getattr(near, name)) for name in keep}
-    trace = None if run.record is None else recording.mask(run.record, near.trace, found["steps"])
+    found = {name: trees.choose(finite, getattr(near, name), getattr(far, name)) for name in keep}
+    trace = None if run.record is None else trees.choose(finite, near.trace, far.trace)
     return near._replace(**found, trace=trace)

@@ -11,6 +11,7 @@ import numpy as np
 from gdjax.sweeps.meshes import devices_of, padded
 from gdjax.sweeps.plan import Box, Plan, budget, halved, lengths, pieces
 from gdjax.sweeps.programs import How, Program, compiled, trace
+from gdjax.sweeps.recovery import recover
 from gdjax.sweeps.sharing import footprint
 from gdjax.sweeps.sharing import plan as shared_by
 
@@ -120,12 +121,15 @@ class Engine:
                 _put(whole, found, box, part)
                 continue
             try:
-                found, ticks = self.program.run(self.plan.inputs(part, self._shape), lengths(part))
+                inputs = self.plan.inputs(part, self._shape)
+                ran = self.program.run(inputs, lengths(part))
+                if ran.lost is not None:
+                    self.seconds += recover(*self._trial, inputs, self._how.params, self.program.strides, ran)
             except jax.errors.JaxRuntimeError as error:
                 self._shrink(error)
                 waiting.append(part)
                 continue
-            self.ticks += ticks
+            found, self.ticks = ran.found, self.ticks + ran.ticks
             if part == box:
                 return found
             _put(whole, found, box, part)

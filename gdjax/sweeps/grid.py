@@ -11,12 +11,12 @@ import xarray
 from jax.sharding import Mesh
 
 from gdjax.sweeps.axes import Axis, as_axes
+from gdjax.sweeps.cache import KEPT
 from gdjax.sweeps.dataset import assemble, attributes
 from gdjax.sweeps.engine import Engine, described
 from gdjax.sweeps.lanes import Lanes, as_lanes
 from gdjax.sweeps.meshes import as_mesh
 from gdjax.sweeps.plan import Box, Plan, lengths
-from gdjax.sweeps.programs import KEPT
 from gdjax.sweeps.progress import Bar, advancing
 from gdjax.sweeps.watching import Watch, as_watch
 from gdjax.sweeps.work import Work

@@ -2,8 +2,6 @@
 
 import math
 import time
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +10,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
 
+from gdjax.sweeps.cache import PROGRAMS, TRACES, case, forget, kept_for
 from gdjax.sweeps.lanes import Lanes, Programs, apart, chosen
 from gdjax.sweeps.meshes import devices_of, on_all, split_axis
 from gdjax.sweeps.refill import queue
@@ -19,7 +18,7 @@ from gdjax.sweeps.sharing import plan
 from gdjax.sweeps.tracing import Traced, traced
 from gdjax.sweeps.values import whole
 
-__all__ = ["KEPT", "How", "Program", "compiled", "trace"]
+__all__ = ["How", "Lost", "Program", "Ran", "at_point", "compiled", "trace"]
 
 
 class How(NamedTuple):
@@ -36,19 +35,44 @@ class How(NamedTuple):
     mesh: Mesh | None
 
 
+class Lost(NamedTuple):
+    """Runs of fixed length that were not finite all the way.
+
+    Attributes:
+      runs: their places in the chunk, a row each.
+      sound: up to where all was finite, for all runs of the chunk; on the device.
+    """
+
+    runs: np.ndarray
+    sound: Any
+
+
+class Ran(NamedTuple):
+    """What a program made of a chunk.
+
+    Attributes:
+      found: its outputs on the host, with the chunk's axes leading.
+      ticks: made; 0 without lanes.
+      lost: the runs whose outputs are not to be trusted, or None.
+    """
+
+    found: dict[str, np.ndarray]
+    ticks: int
+    lost: Lost | None
+
+
 class Program(NamedTuple):
     """One compiled program and what its outputs are.
 
     Attributes:
-      run: takes one array (or pytree) an array axis and how many of its values are meant; returns a dict of
-        arrays on the host, with these axes leading, and the ticks made (0 without lanes).
+      run: takes one array (or pytree) an array axis and how many of its values are meant.
       strides: for each recorded variable, the steps between its rows.
       compiled: the program itself.
       lanes: None for the grid.
       nbytes: what it needs on a device, inputs aside.
     """
 
-    run: Callable[[list[Any], tuple[int, ...]], tuple[dict[str, np.ndarray], int]]
+    run: Callable[[list[Any], tuple[int, ...]], Ran]
     strides: dict[str, int]
     compiled: Any
     lanes: Lanes | None
@@ -66,16 +90,23 @@ def trace(
 ) -> Traced:
     """Calls the trial, once for all shapes of the axes; see `compiled` for the arguments."""
 
+    one = at_point(trial, fixed, names)
+    point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), values)
+    pruned = isinstance(lanes, Lanes) and lanes.prune is not None
+    kept, key = kept_for(trial, TRACES), case(fixed, names, point, params, lanes is not None, pruned)
+    if key not in kept:
+        kept[key] = traced(one, point, params, apart(lanes))
+        forget(kept)
+    return kept[key]
+
+
+def at_point(trial: Any, fixed: dict[str, Any], names: list[str]) -> Callable[..., Any]:
+    """The trial as a function of one point."""
+
     def one(*point):
         return trial(**fixed, **whole(dict(zip(names, point, strict=True))))
 
-    point = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), values)
-    pruned = isinstance(lanes, Lanes) and lanes.prune is not None
-    kept, key = _kept(trial, _traces), _case(fixed, names, point, params, lanes is not None, pruned)
-    if key not in kept:
-        kept[key] = traced(one, point, params, apart(lanes))
-        _forget(kept)
-    return kept[key]
+    return one
 
 
 def _sizes(values: list[Any]) -> tuple[list[int], list[int]]:
@@ -84,8 +115,8 @@ def _sizes(values: list[Any]) -> tuple[list[int], list[int]]:
     return sizes, [i for i, value in enumerate(values) for _ in jax.tree.leaves(value)]
 
 
-def mapped(trial: Traced, values: list[Any]) -> Callable[..., dict[str, jax.Array]]:
-    """The trial's outputs as a function of whole axes.
+def mapped(trial: Traced, values: list[Any]) -> Callable[..., tuple[dict[str, jax.Array], Any]]:
+    """The trial's outputs, and what says which runs were lost, as a function of whole axes.
 
     Where its program shares work between points, there is one ``vmap`` an axis; else a single one over all
     points.
@@ -93,7 +124,9 @@ def mapped(trial: Traced, values: list[Any]) -> Callable[..., dict[str, jax.Arra
     sizes, owners = _sizes(values)
 
     def at(*point):
-        return jax.tree.unflatten(trial.outputs, jaxpr_as_fun(trial.program)(*jax.tree.leaves(point)))
+        leaves, count = jaxpr_as_fun(trial.program)(*jax.tree.leaves(point)), trial.outputs.num_leaves
+        sound = None if trial.sound is None else jax.tree.unflatten(trial.sound, leaves[count:])
+        return jax.tree.unflatten(trial.outputs, leaves[:count]), sound
 
     nested, order = plan(trial.program, owners, sizes)
     return _nested(at, order) if nested else _flat(at, sizes)
@@ -138,8 +171,13 @@ def _grid(trial: Traced, values: list[Any], how: How) -> Program:
         made = call.compiled
 
     def run(values, lengths):
+        outputs, sound = call(*values)
         meant = tuple(slice(length) for length in lengths)
-        return {name: np.asarray(array)[meant] for name, array in call(*values).items()}, 0
+        found = {name: np.asarray(np.asarray(array)[meant]) for name, array in outputs.items()}
+        if sound is None:
+            return Ran(found, 0, None)
+        lost = np.argwhere(~np.asarray(sound[0])[meant])
+        return Ran(found, 0, Lost(lost, sound[1]) if len(lost) else None)
 
     return Program(run, trial.strides, made, None, _nbytes(made))
 
@@ -175,7 +213,8 @@ def _laned(trial: Traced, values: list[Any], how: How) -> Program:
 
     def run(values, lengths):
         outputs, ticks = call(part, np.array(lengths, np.int32), *values)
-        return {name: _in_order(array, lengths, parts) for name, array in outputs.items()}, int(np.max(ticks))
+        found = {name: _in_order(array, lengths, parts) for name, array in outputs.items()}
+        return Ran(found, int(np.max(ticks)), None)
 
     return Program(run, trial.strides, made, lanes, _nbytes(made))
 
@@ -197,66 +236,6 @@ def _in_order(rows: Any, lengths: tuple[int, ...], parts: int) -> np.ndarray:
     return np.reshape(rows[: math.prod(lengths)], (*lengths, *rows.shape[1:]))
 
 
-class _Identity:
-    """A key for what has no hash; keeps the object alive, so that its id is not given away."""
-
-    def __init__(self, value: Any):
-        self.value = value
-
-    def __hash__(self):
-        return id(self.value)
-
-    def __eq__(self, other: Any):
-        return isinstance(other, _Identity) and self.value is other.value
-
-
-def _key(value: Any) -> Any:
-    try:
-        hash(value)
-    except TypeError:
-        return _Identity(value)
-    return type(value), value
-
-
-def _settings() -> tuple[Any, ...]:
-    """The settings of JAX that change what a program computes."""
-    config: Any = jax.config
-    return (
-        config.jax_enable_x64,
-        config.jax_default_matmul_precision,
-        config.jax_default_prng_impl,
-        config.jax_debug_nans,
-        config.jax_default_device,
-    )
-
-
-KEPT = 64
-"""Programs kept for each trial; the one not used for longest goes first."""
-
-_programs: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]] = weakref.WeakKeyDictionary()
-_traces: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]] = weakref.WeakKeyDictionary()
-
-
-def _kept(trial: Any, among: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]]) -> OrderedDict[Any, Any]:
-    try:
-        return among.setdefault(trial, OrderedDict())
-    except TypeError:  # no weak reference or no hash
-        return OrderedDict()
-
-
-def _forget(kept: OrderedDict[Any, Any]) -> None:
-    while len(kept) > KEPT:
-        kept.popitem(last=False)
-
-
-def _case(fixed: dict[str, Any], names: list[str], values: list[Any], *options: Any) -> Any:
-    """What decides over a program."""
-    leaves, structure = jax.tree.flatten(values)
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    choices = tuple((name, _key(value)) for name, value in fixed.items())
-    return choices, tuple(names), structure, shapes, options, _settings()
-
-
 def compiled(
     trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], how: How
 ) -> tuple[Program, float]:
@@ -269,12 +248,12 @@ def compiled(
       values: for each of them ``jax.ShapeDtypeStruct`` leaves with the leading axis of a chunk.
       how: what comes out, and where it is made.
     """
-    kept, key = _kept(trial, _programs), _case(fixed, names, values, how)
+    kept, key = kept_for(trial, PROGRAMS), case(fixed, names, values, how)
     if key in kept:
         kept.move_to_end(key)
         return kept[key], 0.0
     start = time.perf_counter()
     found = trace(trial, fixed, names, values, how.params, how.lanes)
     program = kept[key] = _grid(found, values, how) if found.loop is None else _laned(found, values, how)
-    _forget(kept)
+    forget(kept)
     return program, time.perf_counter() - start

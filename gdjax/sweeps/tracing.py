@@ -9,6 +9,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey, tree_flatten_with_path
 
 from gdjax._internal.programs import jaxprs
+from gdjax.runs import unchecked
 from gdjax.runs.run import Run
 
 __all__ = ["RESULTS", "Loop", "Traced", "traced"]
@@ -48,12 +49,15 @@ class Traced(NamedTuple):
       outputs: the structure of the outputs, a dict by name.
       strides: for each recorded variable, the steps between its rows.
       loop: what comes after the start, for runs that go through lanes; else None.
+      sound: the structure of what follows the outputs where a run may have been lost, see `gdjax.runs.unchecked`:
+        whether it can be trusted, and up to where all was finite; else None.
     """
 
     program: ClosedJaxpr
     outputs: Any
     strides: dict[str, int]
     loop: Loop | None
+    sound: Any = None
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -64,7 +68,7 @@ class Traced(NamedTuple):
     def shapes(self) -> dict[str, Any]:
         """For each output its shape and type in one run."""
         avals = self.program.out_avals if self.loop is None else [v.aval for v in self.loop.finish.outvars]
-        return jax.tree.unflatten(self.outputs, avals)
+        return jax.tree.unflatten(self.outputs, avals[: self.outputs.num_leaves])
 
 
 def _part(key: Any) -> str:
@@ -140,6 +144,11 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Calla
             return _arrays(outcome)
         run = outcome
         if not apart(run):
+            if unchecked.divides(run):
+                result, finite, sound = unchecked.solve(run)
+                found = _results(run, result, params, strides)
+                notes["outputs"], notes["sound"] = map(jax.tree.structure, (found, (finite, sound)))
+                return found, (finite, sound)
             result = run.solve() if run.stop is None else run.looped()
             return _results(run, result, params, strides)
         state = run.init()
@@ -168,4 +177,24 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Calla
         return leaves, stepping.consts, finishing.consts
 
     program, shape = jax.make_jaxpr(start, return_shape=True)(*point)
-    return Traced(program, notes.get("outputs", jax.tree.structure(shape)), strides, notes.get("loop"))
+    outputs = notes.get("outputs", jax.tree.structure(shape))
+    return Traced(program, outputs, strides, notes.get("loop"), notes.get("sound"))
+
+
+def recovering(one: Callable[..., Any], params: bool) -> Callable[..., dict[str, jax.Array]]:
+    """What a run that was lost came to: ``(point, sound, found) -> outputs``, given what `traced` made of it.
+
+    Args:
+      one: the trial as a function of one point.
+      params: whether the results' params are outputs.
+    """
+
+    def recover(point, sound, found):
+        run = one(*point)
+        trace = run.init().trace
+        trace = jax.tree.unflatten(
+            jax.tree.structure(trace), [found[name] for name in _named(trace, "trace")]
+        )
+        return _results(run, unchecked.recover(run, sound, trace), params, {})
+
+    return recover

@@ -10,7 +10,7 @@ import pytest
 import xarray
 
 import gdjax
-from gdjax.sweeps import programs, tracing
+from gdjax.sweeps import cache, programs, tracing
 from gdjax.sweeps.plan import tiling
 from gdjax.types import Status
 
@@ -128,9 +128,9 @@ def test_programs_go_with_their_trial():
         return rate
 
     gdjax.sweep(trial, {"rate": [0.1]})
-    kept = len(programs._programs)
+    kept = len(cache.PROGRAMS)
     del trial
-    assert len(programs._programs) < kept
+    assert len(cache.PROGRAMS) < kept
 
 
 @pytest.mark.smoke
