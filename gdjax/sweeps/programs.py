@@ -160,7 +160,8 @@ def _flat(function: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
 
 
 def _grid(trial: Traced, values: list[Any], how: How) -> Program:
-    (sizes, _), mesh = _sizes(values), how.mesh
+    sizes, _ = _sizes(values)
+    mesh = _mesh_of(trial, how)
     if mesh is None or not values:
         call = made = jax.jit(mapped(trial, values)).lower(*values).compile()
     else:
@@ -188,15 +189,15 @@ def _shorter(value: Any, parts: int) -> Any:
     )
 
 
-def _in_parts(trial: Traced) -> bool:
-    """Whether a trial closes over data that lies on several devices: they then share each run, not the runs."""
+def _mesh_of(trial: Traced, how: How) -> Mesh | None:
+    """The devices that share the runs; none where data that a trial closes over lies on several, which share each run."""
     data = (leaf for leaf in trial.program.consts if isinstance(leaf, jax.Array))
-    return any(len(leaf.sharding.device_set) > 1 for leaf in data)
+    return None if any(len(leaf.sharding.device_set) > 1 for leaf in data) else how.mesh
 
 
 def _laned(trial: Traced, values: list[Any], how: How) -> Program:
     sizes, owners = _sizes(values)
-    mesh = None if _in_parts(trial) else how.mesh
+    mesh = _mesh_of(trial, how)
     assert how.lanes is not None
     parts = devices_of(mesh)
     programs, rows = Programs(trial, owners, sizes), math.ceil(math.prod(sizes) / parts)
