@@ -190,7 +190,7 @@ def _shorter(value: Any, parts: int) -> Any:
 
 
 def _mesh_of(trial: Traced, how: How) -> Mesh | None:
-    """The devices that share the runs; none where data that a trial closes over lies on several, which share each run."""
+    """The devices that share the runs; none where a trial's data lies on several, which then share each run."""
     data = (leaf for leaf in trial.program.consts if isinstance(leaf, jax.Array))
     return None if any(len(leaf.sharding.device_set) > 1 for leaf in data) else how.mesh
 
