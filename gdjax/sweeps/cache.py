@@ -52,6 +52,7 @@ TRACES: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]] = weakref.WeakKeyD
 def kept_for(
     trial: Any, among: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]]
 ) -> OrderedDict[Any, Any]:
+    """What is kept for a trial; a new dict, for this call only, where the trial cannot be held weakly."""
     try:
         return among.setdefault(trial, OrderedDict())
     except TypeError:  # no weak reference or no hash
@@ -59,6 +60,7 @@ def kept_for(
 
 
 def forget(kept: OrderedDict[Any, Any]) -> None:
+    """Forgets what was not used for longest."""
     while len(kept) > KEPT:
         kept.popitem(last=False)
 
