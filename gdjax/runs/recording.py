@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from gdjax._internal import arguments, checks
-from gdjax.types import Scalar, Step
+from gdjax._internal.programs import jaxprs
+from gdjax.types import Params, Scalar, Step
 
-__all__ = ["Recorder", "as_recorder", "blank", "every", "fill", "mask", "write"]
+__all__ = ["Reads", "Recorder", "as_recorder", "blank", "every", "fill", "mask", "reads", "write"]
 
 
 class Recorder(NamedTuple):
@@ -58,6 +59,27 @@ def blank(recorder: Recorder, step: Step, max_steps: int) -> Any:
     return jax.tree.map(
         lambda leaf: jnp.full((rows, *leaf.shape), _unreached(leaf.dtype), leaf.dtype), shapes
     )
+
+
+class Reads(NamedTuple):
+    """What a recorder reads of a step besides the params.
+
+    Attributes:
+      evaluation: whether it may read value or residual.
+      move: whether it may read the length of the step that follows.
+    """
+
+    evaluation: bool
+    move: bool
+
+
+def reads(recorder: Recorder | None, params: Params, value: Scalar) -> Reads:
+    """What a recorder reads; found by tracing it with params and a value like these."""
+    if recorder is None:
+        return Reads(False, False)
+    step = Step(jnp.int32(0), params, value, value, value)
+    places = jax.tree.unflatten(jax.tree.structure(step), jaxprs.used(recorder.read, step))
+    return Reads(places.value or places.residual, places.move)
 
 
 def write(recorder: Recorder, trace: Any, step: Step, count: Scalar, keep: Scalar) -> Any:

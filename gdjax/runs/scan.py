@@ -133,6 +133,7 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
       which are not to be trusted where it was not.
     """
     watch = _Watch(run, start, value)
+    reads = recording.reads(run.record, start.params, value)
 
     def bare(carry, _):
         position, sums = carry
@@ -144,10 +145,13 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
         position, sums = carry
         if run.record is None:
             return control_flow.scan(bare, carry, length=cut.every)
-        value, grad, after = run.move(position)
+        if not (reads.evaluation or reads.move):
+            read = run.record.read(Step(position.draws, position.params, value, value, value))
+            return control_flow.scan(bare, carry, length=cut.every)[0], read
+        found, grad, after = run.move(position)
         ahead = trees.distance(after.params, position.params)
-        read = run.record.read(Step(position.draws, position.params, value, trees.norm(grad), ahead))
-        carry, _ = control_flow.scan(bare, (after, watch.poison(sums, value, grad)), length=cut.every - 1)
+        read = run.record.read(Step(position.draws, position.params, found, trees.norm(grad), ahead))
+        carry, _ = control_flow.scan(bare, (after, watch.poison(sums, found, grad)), length=cut.every - 1)
         return carry, read
 
     def block(carry, _):
@@ -217,18 +221,24 @@ def unchecked(run: Any, start: Any, look: Callable[[Position], tuple[Scalar, Par
         trace=None if run.record is None else recording.fill(start.trace, rows),
     )
     left = run.max_steps - cut.number * cut.length
-    if left or run.record is not None:  # a recorder may ask for the step that would follow the last
+    if left:
         near = careful(run, near, left + 1)
         return Unchecked(near, (near.steps >= 0) & (near.status != Status.NONFINITE), sound)
-    return Unchecked(*_last(near, *look(end)), sound)
+    return Unchecked(*_last(run, near, *look(end)), sound)
 
 
-def _last(near: Any, value: Scalar, grad: Params, after: Position) -> tuple[Any, Scalar]:
+def _last(run: Any, near: Any, value: Scalar, grad: Params, after: Position) -> tuple[Any, Scalar]:
     """The state after the last evaluation, and whether all was finite."""
     finite = (near.status != Status.NONFINITE) & jnp.isfinite(value) & trees.all_finite(grad)
     answer = Answer(near.params, value, trees.norm(grad), near.answer.status)
     status = jnp.where(finite, jnp.int8(Status.MAX_STEPS), jnp.int8(Status.NONFINITE))
+    trace = near.trace
+    if run.record is not None:
+        ahead = trees.distance(after.params, near.params)
+        view = Step(near.count, answer.params, answer.value, answer.residual, ahead)
+        trace = recording.write(run.record, trace, view, near.count, finite)
     state = near._replace(
+        trace=trace,
         params=after.params,
         optimizer=after.optimizer,
         answer=trees.keep_types(answer, near.answer),

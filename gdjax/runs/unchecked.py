@@ -7,7 +7,7 @@ makes the second one where some were lost.
 from typing import Any
 
 from gdjax.optimizers import answers
-from gdjax.runs import scan
+from gdjax.runs import recording, scan
 from gdjax.runs.evaluation import value_and_grad
 from gdjax.runs.run import Run
 from gdjax.runs.scan import Position
@@ -34,11 +34,14 @@ def solve(run: Run) -> tuple[Result, Scalar, Position]:
     def on_all_data(position):
         return *value_and_grad(run.value_fn(), position.params), position
 
+    # What a recorder reads is seen on the batch that is due.
+    everything = everything and not any(recording.reads(run.record, start.params, start.answer.value))
     state, finite, sound = scan.unchecked(run, start, on_all_data if everything else run.move)
-    # Recorded rows are read off checked steps, which see the batch that is due.
-    if everything and run.record is None:
+    if everything:
         answer = state.answer
-        result = Result(answer.params, answer.value, answer.residual, state.steps, state.status, None, None)
+        result = Result(
+            answer.params, answer.value, answer.residual, state.steps, state.status, None, state.trace
+        )
     else:
         result = run.result(state)
     return result, finite, sound

@@ -26,6 +26,7 @@ __all__ = [
     "nbytes",
     "opened",
     "scan_parts",
+    "used",
     "working_set",
 ]
 
@@ -102,6 +103,16 @@ def _kept(outer: list[Any], inner: list[Any], length: int) -> int | None:
     kept = sum(a == b for a, b in zip(outer, inner, strict=True))
     rows = [((length, *shape), dtype) if shape is not None else None for shape, dtype in inner[kept:]]
     return kept if outer == [*inner[:kept], *rows] else None
+
+
+def used(function: Callable[..., Any], *arguments: Any) -> list[bool]:
+    """For each array of the arguments whether the function may depend on it: what it hands to a call, it may."""
+    from jax.extend.core import Literal
+
+    program = jax.make_jaxpr(function)(*arguments).jaxpr
+    atoms = [atom for eqn in program.eqns for atom in eqn.invars] + list(program.outvars)
+    read = {atom for atom in atoms if not isinstance(atom, Literal)}
+    return [var in read for var in program.invars]
 
 
 def scan_parts(eqn: Any) -> Scan | None:
