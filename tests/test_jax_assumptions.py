@@ -113,8 +113,18 @@ def test_programs_without_constants_hold_none():
 
 
 def test_the_quick_compiler_is_there_until_jaxlib_0_11():
-    compilation._understood.cache_clear()
-    assert compilation._understood() == (JAXLIB < (0, 11))
+    compilation._options.cache_clear()
+    assert compilation._options().kernel == (JAXLIB < (0, 11))
+
+
+def test_programs_may_be_compiled_as_they_come():
+    assert compilation._options().quickest == compilation._options().quick | compilation._AS_IT_COMES
+    as_it_comes = jax.jit(
+        lambda x: jax.lax.fori_loop(0, 5, lambda i, y: y + jnp.sin(x), x),
+        compiler_options=compilation._AS_IT_COMES,
+    )
+    assert "while" in as_it_comes.lower(1.0).compile().as_text()
+    np.testing.assert_allclose(as_it_comes(1.0), 1 + 5 * np.sin(1.0), rtol=1e-6)
 
 
 def test_small_functions_are_done_on_scalars():

@@ -22,8 +22,21 @@ PLENTY = 2**30
 SMALL = 2**20
 """Bytes that a program keeps at hand, up to which it may be one kernel: those that a core's own cache holds."""
 
+LITTLE = 2**26
+"""Numbers that a program makes, up to which it is compiled to machine code as it comes: each takes some 2 ns longer."""
+
 _QUICK = {"xla_cpu_use_fusion_emitters": False}
 """XLA's older way to compile what it has fused: in about half the time, to programs that are somewhat slower."""
+
+_AS_IT_COMES = {
+    "xla_backend_optimization_level": 0,
+    "xla_disable_hlo_passes": "simplify-while-loops,while-loop-invariant-code-motion",
+}
+"""Machine code that nothing is done for, and loops as they are written.
+
+LLVM makes code better for about half of the time that a kernel takes to compile; for a quarter XLA asks of each loop,
+again after every small change anywhere, what in it might be left out.
+"""
 
 _KERNEL = {"xla_cpu_small_call": "true", "inlineable": "false"}
 """Attributes of a call with which XLA compiles what is called to one kernel, loops and branches included.
@@ -33,14 +46,34 @@ does so by itself with loops over next to nothing, from version 0.11 of jaxlib o
 """
 
 
-@functools.cache
-def _understood() -> bool:
-    """Whether this version of XLA knows the option."""
+class _Options(NamedTuple):
+    """What is asked of XLA, as far as this version knows it.
+
+    Attributes:
+      quick: for small programs.
+      quickest: for those that also have little to do.
+      kernel: whether a call may be asked to be one kernel.
+    """
+
+    quick: dict[str, Any]
+    quickest: dict[str, Any]
+    kernel: bool
+
+
+def _accepted(options: dict[str, Any]) -> bool:
     try:
-        jax.jit(lambda: 0, compiler_options=_QUICK)()
+        jax.jit(lambda: 0, compiler_options=options)()
     except Exception:  # which one depends on the version
         return False
     return True
+
+
+@functools.cache
+def _options() -> _Options:
+    if _accepted(_QUICK | _AS_IT_COMES):
+        return _Options(_QUICK, _QUICK | _AS_IT_COMES, True)
+    # From version 0.11 of jaxlib on there are no older emitters.
+    return _Options({}, _AS_IT_COMES if _accepted(_AS_IT_COMES) else {}, False)
 
 
 def _traced(leaves: Iterable[Any]) -> bool:
@@ -61,12 +94,12 @@ class _Way(NamedTuple):
     """How a program is compiled.
 
     Attributes:
-      size: bytes that it keeps at hand.
+      whole: the program as JAX compiles it, or the quick way.
       structure: of what it returns.
       kernel: the program as one kernel, if it may be that.
     """
 
-    size: int
+    whole: Callable[[Any], Any]
     structure: Any
     kernel: Callable[..., tuple[list[Any], jax.Array]] | None
 
@@ -77,7 +110,7 @@ def _touched(leaf: jax.Array) -> jax.Array:
     return jnp.any(jnp.ravel(data)[:1] != 0)
 
 
-def _one_kernel(program: Any) -> Callable[..., tuple[list[Any], jax.Array]]:
+def _one_kernel(program: Any, options: dict[str, Any]) -> Callable[..., tuple[list[Any], jax.Array]]:
     """A program of arrays as one kernel: what it comes to, and a truth value that means nothing."""
 
     @jax.jit
@@ -87,7 +120,7 @@ def _one_kernel(program: Any) -> Callable[..., tuple[list[Any], jax.Array]]:
             read = jnp.stack([_touched(leaf) for leaf in leaves])
             return jaxprs.evaluate(program.jaxpr, program.consts, leaves), jnp.any(read)
 
-    @partial(jax.jit, compiler_options=_QUICK)
+    @partial(jax.jit, compiler_options=options)
     def call(*leaves: Any) -> tuple[list[Any], jax.Array]:
         with set_xla_metadata(**_KERNEL):
             return body(*leaves)
@@ -105,20 +138,24 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
       times: of the same pytree, how often its program goes through what it holds.
     """
     config: Any = jax.config
-    plain, quick = jax.jit(function), jax.jit(function, compiler_options=_QUICK)
+    plain = jax.jit(function)
     known: weakref.WeakKeyDictionary[Any, _Way] = weakref.WeakKeyDictionary()
 
-    def choose(traced: Any) -> _Way:
-        program, structure = traced.jaxpr, jax.tree.structure(traced.out_info)
+    def choose(traced: Any, turns: int) -> _Way:
+        program, structure, options = traced.jaxpr, jax.tree.structure(traced.out_info), _options()
         size = jaxprs.attempt(jaxprs.working_set, program.jaxpr, otherwise=PLENTY)
-        small = size <= SMALL and jaxprs.attempt(primitives.elemental, program.jaxpr, otherwise=False)
-        return _Way(size, structure, _one_kernel(program) if small else None)
+        numbers = jaxprs.attempt(jaxprs.work, program.jaxpr, turns, otherwise=PLENTY)
+        wanted = options.quickest if numbers <= LITTLE else options.quick
+        whole = jax.jit(function, compiler_options=wanted) if size * turns < PLENTY else plain
+        small = options.kernel and size <= SMALL
+        small = small and jaxprs.attempt(primitives.elemental, program.jaxpr, otherwise=False)
+        return _Way(whole, structure, _one_kernel(program, wanted) if small else None)
 
     def call(tree: Any) -> Any:
         if jax.default_backend() != "cpu" or config.jax_disable_jit:
             return plain(tree)
         leaves = jax.tree.leaves(tree)
-        if _traced(leaves) or not _outermost() or not _understood():
+        if _traced(leaves) or not _outermost():
             return plain(tree)
         traced = plain.trace(tree)
         program = traced.jaxpr
@@ -127,12 +164,12 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
             return plain(tree)
         way = known.get(program.jaxpr)
         if way is None:
-            way = known[program.jaxpr] = choose(traced)
+            way = known[program.jaxpr] = choose(traced, times(tree))
         if way.kernel is not None and _on_one_device((*leaves, *program.consts)):
             try:
                 return jax.tree.unflatten(way.structure, way.kernel(*leaves)[0])
             except jax.errors.JaxRuntimeError:  # XLA has no way to write out something in it
                 known[program.jaxpr] = way._replace(kernel=None)
-        return (quick if way.size * times(tree) < PLENTY else plain)(tree)
+        return way.whole(tree)
 
     return call

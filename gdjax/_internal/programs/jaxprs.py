@@ -27,6 +27,7 @@ __all__ = [
     "opened",
     "scan_parts",
     "used",
+    "work",
     "working_set",
 ]
 
@@ -236,3 +237,19 @@ def working_set(program: Any) -> int:
             carried = max(carried, sum(sizes))
         largest = max(largest, *sizes, *map(working_set, inside(eqn)), 0)
     return carried + largest
+
+
+_TURNS = 8
+"""How often a loop without a known end goes round inside another: most are iterations that converge quickly."""
+
+
+def work(program: Any, times: int) -> int:
+    """About how many numbers a program makes, with so many turns of its outermost loops."""
+    total = 0
+    for eqn in program.eqns:
+        name, turns, inner = eqn.primitive.name, 1, times
+        if name in ("scan", "while"):
+            turns, inner = eqn.params.get("length", times), _TURNS
+        total += sum(getattr(var.aval, "size", 0) for var in eqn.outvars)
+        total += turns * sum(work(one, inner) for one in inside(eqn))
+    return total

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import gdjax
-from gdjax._internal.programs import compilation, primitives
+from gdjax._internal.programs import compilation, jaxprs, primitives
 
 pytestmark = pytest.mark.smoke
 
@@ -33,7 +33,8 @@ class Options:
 
 @pytest.fixture
 def options(monkeypatch):
-    monkeypatch.setattr(compilation, "_understood", lambda: True)
+    every = compilation._Options({"quick": True}, {"quickest": True}, True)
+    monkeypatch.setattr(compilation, "_options", lambda: every)
     return Options(monkeypatch)
 
 
@@ -48,7 +49,13 @@ def heavy(x):
 
 def test_small_programs_are_compiled_quickly(options):
     assert compilation.jit(product, lambda x: 1000)(jnp.ones(2)) == 8.0
-    assert options.seen == [{"xla_cpu_use_fusion_emitters": False}]
+    assert options.seen == [{"quickest": True}]
+
+
+def test_small_programs_with_more_to_do_are_optimized(options, monkeypatch):
+    monkeypatch.setattr(compilation, "LITTLE", 10)
+    assert compilation.jit(product, lambda x: 1000)(jnp.ones(2)) == 8.0
+    assert options.seen == [{"quick": True}]
 
 
 def test_programs_with_much_to_do_are_compiled_well(options):
@@ -70,13 +77,28 @@ def test_inside_other_programs_there_are_no_options(options):
     assert options.seen == [None] * 5
 
 
-def test_an_option_that_is_not_known_is_not_used(monkeypatch):
-    monkeypatch.setattr(compilation, "_QUICK", {"xla_cpu_no_such_option": False})
-    compilation._understood.cache_clear()
-    assert not compilation._understood()
+@pytest.mark.parametrize("known", ["_AS_IT_COMES", "neither"])
+def test_an_option_that_is_not_known_is_not_used(known, monkeypatch):
+    for name in {"_QUICK", "_AS_IT_COMES"} - {known}:
+        monkeypatch.setattr(compilation, name, {"xla_cpu_no_such_option": False})
+    compilation._options.cache_clear()
+    found = compilation._options()
+    assert not found.kernel
+    assert found.quick == {}
+    assert found.quickest == getattr(compilation, known, {})
     assert compilation.jit(lambda x: x**2, lambda x: 1)(3.0) == 9.0
     monkeypatch.undo()
-    compilation._understood.cache_clear()
+    compilation._options.cache_clear()
+
+
+def test_work_counts_loops_inside_loops():
+    def run(x):
+        inner = lambda x: lax.while_loop(lambda y: y[0] < 1, lambda y: 2 * y, x)  # noqa: E731
+        x = lax.fori_loop(0, 100, lambda i, x: jnp.sin(x) + 1, x)
+        return lax.while_loop(lambda x: x[0] < 9, lambda x: inner(x + 1), x)
+
+    found = jaxprs.work(jax.make_jaxpr(run)(jnp.ones(50)).jaxpr, 1000)
+    assert 100 * 2 * 50 + 1000 * (1 + 8) * 50 <= found <= 2 * (100 * 2 * 50 + 1000 * (1 + 8) * 50)
 
 
 @pytest.mark.slow
@@ -155,7 +177,7 @@ _X = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not compilation._understood(), reason="this version of XLA has a way of its own")
+@pytest.mark.skipif(not compilation._options().kernel, reason="this version of XLA has a way of its own")
 def test_a_kernel_comes_to_what_many_do():
     """All operations that `primitives.elemental` lets pass, in one kernel, and each by its own."""
 
@@ -167,7 +189,7 @@ def test_a_kernel_comes_to_what_many_do():
     x = jnp.array([0.3, 0.9, 0.1, 0.6])
     program = jax.make_jaxpr(everything)(x)
     assert primitives.elemental(program.jaxpr)
-    kernel = compilation._one_kernel(program)
+    kernel = compilation._one_kernel(program, compilation._options().quickest)
     assert " fusion(" not in kernel.lower(x).compile().as_text().split("ENTRY")[1]
     for found, expected in zip(kernel(x)[0], jax.tree.leaves(everything(x)), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -191,21 +213,20 @@ def test_what_calls_a_library_is_no_kernel(name):
 
 
 def test_what_xla_cannot_make_a_kernel_of_is_compiled_another_way(monkeypatch):
-    monkeypatch.setattr(compilation, "_understood", lambda: True)
+    monkeypatch.setattr(compilation, "_options", lambda: compilation._Options({}, {}, True))
 
-    def fails(program):
+    def fails(program, options):
         def kernel(*leaves):
             raise jax.errors.JaxRuntimeError("UNIMPLEMENTED")
 
         return kernel
 
     monkeypatch.setattr(compilation, "_one_kernel", fails)
-    monkeypatch.setattr(compilation, "_QUICK", {})
     square = compilation.jit(jnp.square, lambda x: 1000)
     assert square(3.0) == square(jnp.float32(-3.0)) == 9.0
 
 
-@pytest.mark.skipif(not compilation._understood(), reason="this version of XLA has a way of its own")
+@pytest.mark.skipif(not compilation._options().kernel, reason="this version of XLA has a way of its own")
 def test_a_kernel_may_be_given_what_it_does_not_need(x64):
     """XLA finds out that nothing depends on an argument, and aborts where a kernel then never reads it."""
 

@@ -202,7 +202,8 @@ def test_a_steady_pace_is_walked_in_strides(degree, steps):
     exact = np.linalg.lstsq(np.asarray(rows, float), np.asarray(y, float), rcond=None)[1]
     assert run.status == Status.NOISE_FLOOR
     assert run.steps < steps
-    np.testing.assert_allclose(run.value, exact[0], rtol=1e-3)
+    # What is left is the values' rounding, a little more of it where products and sums are not fused.
+    np.testing.assert_allclose(run.value, exact[0], rtol=2e-3)
 
 
 def test_a_graded_matrix_hides_no_small_curvature():
