@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gdjax._internal.programs import compilation
 from gdjax.sweeps.cache import PROGRAMS, case, forget, kept_for
 from gdjax.sweeps.programs import Ran, at_point
 from gdjax.sweeps.tracing import recovering
@@ -62,7 +63,8 @@ def recover(
     seconds = 0.0
     if key not in kept:
         back = jax.vmap(recovering(at_point(trial, fixed, names), params))
-        kept[key] = jax.jit(back).lower(*arguments).compile()
+        # It takes about as many steps as a block has.
+        kept[key] = compilation.compile_briefly(jax.jit(back).lower(*arguments))
         forget(kept)
         seconds = time.perf_counter() - begin
     for first in range(0, len(lost.runs), count):
