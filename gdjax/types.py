@@ -93,7 +93,7 @@ _WORDS = {
     Status.RUNNING: "still running: no criterion has stopped it and steps are left",
     Status.CONVERGED: "converged: the residual fell below its tolerance",
     Status.MAX_STEPS: "took all its steps before any criterion stopped it",
-    Status.NOISE_FLOOR: "as low as this precision allows: further changes drown in rounding",
+    Status.NOISE_FLOOR: "as low as this precision allows: further changes are below the noise level",
     Status.STALLED: "stalled: no progress for the allowed number of steps, and not converged",
     Status.NONFINITE: "met a NaN or an infinity: the last finite point is kept",
     Status.UNBOUNDED: "unbounded: the objective fell without limit",
@@ -144,7 +144,7 @@ class Answer(NamedTuple):
       params: the accepted point, with the structure of the parameters.
       value: the objective at ``params``.
       residual: the optimality measure at ``params``, at least zero; zero at a solution.
-      status: the method's own verdict; `Status.RUNNING` unless the method knows better
+      status: the method's own termination status; `Status.RUNNING` unless the method knows better
         (`Status.NOISE_FLOOR`, `Status.INFEASIBLE`, ...).
     """
 

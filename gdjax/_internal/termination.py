@@ -12,17 +12,17 @@ _FADING = 0.9
 """What is left of the largest curvature with each step: what held far away says nothing of rounding here."""
 
 
-def ended(over: Scalar, drowned: Scalar, finite: Any = True) -> Scalar:
-    """RUNNING until it is over; then NOISE_FLOOR where what is left drowns in rounding, else STALLED or NONFINITE.
+def ended(over: Scalar, below_noise: Scalar, finite: Any = True) -> Scalar:
+    """RUNNING until it is over; then NOISE_FLOOR below the noise level, else STALLED or NONFINITE.
 
     Args:
       over: whether no progress is to be expected.
-      drowned: whether the residual is as small as rounding allows.
+      below_noise: whether the residual is as small as rounding allows.
       finite: whether the last trial was.
     """
     lost = jnp.where(finite, Status.STALLED, Status.NONFINITE)
-    verdict = jnp.where(over, jnp.where(drowned, Status.NOISE_FLOOR, lost), Status.RUNNING)
-    return verdict.astype(jnp.int8)
+    status = jnp.where(over, jnp.where(below_noise, Status.NOISE_FLOOR, lost), Status.RUNNING)
+    return status.astype(jnp.int8)
 
 
 def faded(largest: Scalar, curvature: Scalar, told: Scalar) -> Scalar:

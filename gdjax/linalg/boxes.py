@@ -42,7 +42,7 @@ __all__ = [
 
 
 NEAR = 1e-2
-"""What is near a wall, as a share of the size of a point: nearer, a gradient counts less."""
+"""What is near a bound, as a share of the size of a point: nearer, a gradient counts less."""
 
 
 class Pairs(NamedTuple):
@@ -138,9 +138,9 @@ def criticality(x: jax.Array, grad: jax.Array, lower: jax.Array, upper: jax.Arra
 
     .. math:: g_i \min(1, 100\, d_i / \lVert x \rVert_\infty)
 
-    with the distance :math:`d_i` to the wall that the descent leads to. Further than a hundredth of the size of x from
-    walls it is the gradient, at a wall that holds zero, and times the size of x it is at least what following
-    the gradient there may gain. The projected gradient step is no measure of that: next to a wall it is as small as
+    with the distance :math:`d_i` to the bound that the descent leads to. Further than a hundredth of the size of x from
+    bounds it is the gradient, at a bound that holds zero, and times the size of x it is at least what following
+    the gradient there may gain. The projected gradient step is no measure of that: next to a bound it is as small as
     the distance to it, however steep the slope.
 
     Reference:
@@ -149,14 +149,14 @@ def criticality(x: jax.Array, grad: jax.Array, lower: jax.Array, upper: jax.Arra
     """
     size, way = jnp.max(jnp.abs(x), initial=0), jnp.where(grad > 0, x - lower, upper - x)
     share = jnp.minimum(1, way / jnp.where(size > 0, NEAR * size, jnp.finfo(x.dtype).tiny))
-    return jnp.where(way > 0, grad * share, 0)  # an infinite gradient into a wall is none
+    return jnp.where(way > 0, grad * share, 0)  # an infinite gradient into a bound is none
 
 
 def room(x: jax.Array, direction: jax.Array, lower: jax.Array, upper: jax.Array) -> Scalar:
     """The longest step along a direction that stays in the box, infinite where nothing ends it."""
-    wall = jnp.where(direction > 0, upper, lower)
+    bound = jnp.where(direction > 0, upper, lower)
     moving = direction != 0
-    return jnp.min(jnp.where(moving, (wall - x) / jnp.where(moving, direction, 1), jnp.inf))
+    return jnp.min(jnp.where(moving, (bound - x) / jnp.where(moving, direction, 1), jnp.inf))
 
 
 def cauchy_point(model: Compact, x, grad, lower, upper) -> jax.Array:
@@ -168,9 +168,9 @@ def cauchy_point(model: Compact, x, grad, lower, upper) -> jax.Array:
     Reference:
       Byrd, Lu, Nocedal, Zhu (1995), algorithm CP.
     """
-    wall = jnp.where(grad < 0, upper, lower)
+    bound = jnp.where(grad < 0, upper, lower)
     moving = grad != 0
-    ends = jnp.where(moving, (x - wall) / jnp.where(moving, grad, 1), jnp.inf)
+    ends = jnp.where(moving, (x - bound) / jnp.where(moving, grad, 1), jnp.inf)
     down = jnp.where(ends > 0, -grad, 0)
     ends, order = jax.lax.sort_key_val(ends, jnp.arange(x.size))
     down, weights = down[order], model.weights[:, order]
@@ -184,17 +184,17 @@ def cauchy_point(model: Compact, x, grad, lower, upper) -> jax.Array:
     image = model.middle @ p
     slope = -squares + model.scale * (start * squares - jnp.sum(c * image, axis=0))
     tiny = jnp.finfo(x.dtype).eps * squares
-    bend = model.scale * jnp.maximum(squares - jnp.sum(p * image, axis=0), tiny)
-    lowest = jnp.where(squares > 0, start - slope / jnp.where(squares > 0, bend, 1), start)
+    curvature_along = model.scale * jnp.maximum(squares - jnp.sum(p * image, axis=0), tiny)
+    lowest = jnp.where(squares > 0, start - slope / jnp.where(squares > 0, curvature_along, 1), start)
     found = jnp.argmax(lowest <= jnp.pad(start[1:], (0, 1), constant_values=jnp.inf))
     t = jnp.maximum(start[found], lowest[found])
-    # Back in the order of the variables: where the path has met its wall, the point is on it.
-    blocked = jnp.where(moving, (x - wall) / jnp.where(moving, grad, 1), jnp.inf) <= t
-    return jnp.where(blocked, wall, jnp.clip(x - t * grad, lower, upper))
+    # Back in the order of the variables: where the path has met its bound, the point is on it.
+    blocked = jnp.where(moving, (x - bound) / jnp.where(moving, grad, 1), jnp.inf) <= t
+    return jnp.where(blocked, bound, jnp.clip(x - t * grad, lower, upper))
 
 
 def _free_step(model: Compact, x, grad, corner, free) -> jax.Array:
-    """From the Cauchy point to the minimizer of the model over the free variables, walls forgotten.
+    """From the Cauchy point to the minimizer of the model over the free variables, bounds forgotten.
 
     By the formula of Sherman, Morrison and Woodbury, with K less the free part of :math:`W W^T`: a matrix of
     blocks whose first is negative definite and whose Schur complement is positive definite.
@@ -216,8 +216,8 @@ def _free_step(model: Compact, x, grad, corner, free) -> jax.Array:
 def toward(pairs: Pairs, x, grad, lower, upper, fallback: Scalar) -> jax.Array:
     """The direction from ``x`` to where the model sees its minimum in the box.
 
-    The Cauchy point says which walls hold; over the other variables the model is minimized and the result
-    projected, or where that does not descend, cut at the first wall.
+    The Cauchy point says which bounds hold; over the other variables the model is minimized and the result
+    projected, or where that does not descend, cut at the first bound.
 
     Args:
       pairs: what is known of the curvature.
@@ -245,7 +245,7 @@ def toward(pairs: Pairs, x, grad, lower, upper, fallback: Scalar) -> jax.Array:
 
 
 def landed(x: jax.Array, move: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
-    r""":math:`P(x + p)`, on a wall where the move ends there but for rounding.
+    r""":math:`P(x + p)`, on a bound where the move ends there but for rounding.
 
     A hair beside it, a root or a logarithm is steep beyond all measure.
     """

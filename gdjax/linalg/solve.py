@@ -100,9 +100,9 @@ def cg(
 
     def iterate(state):
         image = product(state.direction)
-        bend = vdot(state.direction, image)
-        definite = (bend > 0) & (state.product > 0) & jnp.isfinite(bend)
-        length = jnp.where(definite, ratio(state.product, bend), 0)
+        curvature_along = vdot(state.direction, image)
+        definite = (curvature_along > 0) & (state.product > 0) & jnp.isfinite(curvature_along)
+        length = jnp.where(definite, ratio(state.product, curvature_along), 0)
         solution = add(state.solution, length, state.direction)
         residual = choose(definite, add(state.residual, -length, image), state.residual)
         preconditioned = preconditioner(residual)

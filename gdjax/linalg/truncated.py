@@ -110,11 +110,11 @@ def truncated_cg(
 
     def iterate(state):
         image = product(state.direction)
-        bend, square = vdot(state.direction, image), vdot(state.direction, state.direction)
-        known = jnp.isfinite(bend)
-        scale = jnp.maximum(state.scale, jnp.where(known, ratio(jnp.abs(bend), square), 0))
-        negative = known & (bend <= eps * scale * square)
-        length = jnp.where(negative, jnp.inf, ratio(state.square, bend))
+        curvature_along, square = vdot(state.direction, image), vdot(state.direction, state.direction)
+        known = jnp.isfinite(curvature_along)
+        scale = jnp.maximum(state.scale, jnp.where(known, ratio(jnp.abs(curvature_along), square), 0))
+        negative = known & (curvature_along <= eps * scale * square)
+        length = jnp.where(negative, jnp.inf, ratio(state.square, curvature_along))
         inside = norm(add(state.step, length, state.direction)) < region
         leaves = known & ~inside
         length = jnp.where(leaves, _to_boundary(state.step, state.direction, region), length)
@@ -122,7 +122,7 @@ def truncated_cg(
         slope = choose(known, add(state.slope, length, image), state.slope)
         square = vdot(slope, slope)
         downhill = times(jnp.asarray(-1.0, square.dtype), slope)
-        gain = length * (state.square - 0.5 * length * jnp.where(known, bend, 0))
+        gain = length * (state.square - 0.5 * length * jnp.where(known, curvature_along, 0))
         return _Path(
             step=add(state.step, length, state.direction),
             slope=slope,

@@ -98,14 +98,14 @@ class Best(NamedTuple):
       residual: that at the last progress.
       curvature: the largest along a step, fading.
       first: the size of the first value.
-      foreseen: the largest gain that a direction learnt has promised since the last progress, to first order.
+      predicted: the largest gain that a direction learnt has promised since the last progress, to first order.
     """
 
     value: Scalar
     residual: Scalar
     curvature: Scalar
     first: Scalar
-    foreseen: Scalar
+    predicted: Scalar
 
 
 class DescentState(NamedTuple):
@@ -132,7 +132,7 @@ class DescentState(NamedTuple):
     idle: Scalar
 
 
-class _Verdict(NamedTuple):
+class _Acceptance(NamedTuple):
     accept: Scalar
     give_up: Scalar
     fresh: Scalar
@@ -193,7 +193,7 @@ def _judge(search, state, eps, f, grad, s, us, ss, size):
     )
     accept = fresh | (~still & (decision == ACCEPT))
     give_up = ~accept & (still | (decision == GIVE_UP))
-    return _Verdict(accept, give_up, fresh, noise, along, bracket)
+    return _Acceptance(accept, give_up, fresh, noise, along, bracket)
 
 
 def _aim(direction, search, state, move, residual, value, size, found):
@@ -213,8 +213,8 @@ def _aim(direction, search, state, move, residual, value, size, found):
     bad = moved & ~(slope < -jnp.finfo(g.dtype).eps * residual * length)
     # A direction whose slope leaves the range of its type is searched in units of its size.
     low, high = _range(wide)
-    foreseen = residual * (length * up)
-    extreme = moved & ~bad & ~((foreseen > low) & (foreseen < high))
+    predicted = residual * (length * up)
+    extreme = moved & ~bad & ~((predicted > low) & (predicted < high))
     p = jnp.where(extreme, p, asked)
     slope, length = (jnp.where(extreme, v, v * up) for v in (slope, length))
     # So is the gradient where it is next to nothing: a step as short would be none.
@@ -264,29 +264,33 @@ def _update(direction, search, updates, state, params=None, *, value=None, **ext
     sound = jnp.isfinite(residual) & jnp.isfinite(2 * _LONGEST * size)
     proposal = jnp.where(sound, here + bracket.step.astype(x.dtype) * p, here)
     stuck = jnp.all(proposal == here)
-    lowest, mark, bend, before, foreseen = state.best
+    lowest, mark, largest_curvature, before, predicted = state.best
     renewed = found.fresh & ((f != state.answer.value) | (yy > 0))
     progress = accept & (renewed | (fhere < lowest - found.noise) | (residual < 0.5 * mark))
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
     over = idle >= _PATIENCE
     curvature = (jnp.sqrt(yy / ss) * (uy / us)).astype(f.dtype)
     told = paired & (jnp.sqrt(ss) * us > _RESOLVED * eps * size)
-    drowned = residual <= 10 * eps * size * jnp.where(told, jnp.minimum(curvature, bend), bend)
-    # Coordinates differ: one may hide in the rounding that others suffer, while a gain is foreseen that values show.
+    below_noise = residual <= 10 * eps * size * jnp.where(
+        told, jnp.minimum(curvature, largest_curvature), largest_curvature
+    )
+    # Coordinates differ: one may hide in the rounding that others suffer, while a gain is predicted that values show.
     before = jnp.where(lowest < jnp.inf, before, jnp.abs(f))
     hope = jnp.where(bracket.trials == 0, -bracket.origin.slope * bracket.step, 0)
-    foreseen = jnp.maximum(jnp.where(progress, 0, foreseen), hope)
-    drowned &= foreseen <= _ROUNDING * eps * jnp.maximum(jnp.abs(fhere), before)
-    status = jnp.where(fell(jnp.fmin(f, fhere), x.dtype), jnp.int8(Status.UNBOUNDED), ended(over, drowned))
+    predicted = jnp.maximum(jnp.where(progress, 0, predicted), hope)
+    below_noise &= predicted <= _ROUNDING * eps * jnp.maximum(jnp.abs(fhere), before)
+    status = jnp.where(
+        fell(jnp.fmin(f, fhere), x.dtype), jnp.int8(Status.UNBOUNDED), ended(over, below_noise)
+    )
     # A base is taken without a test: where its gradient is not finite nothing leads away from it.
     status = jnp.where(jnp.isfinite(residual), status, jnp.int8(Status.NONFINITE))
-    bend = faded(bend, curvature, told)
+    largest_curvature = faded(largest_curvature, curvature, told)
     best = Best(
         jnp.where(renewed, f, jnp.minimum(lowest, fhere)),
         jnp.where(progress, residual, mark),
-        bend,
+        largest_curvature,
         before,
-        foreseen,
+        predicted,
     )
     proposal = jnp.where(over, here, proposal)
     bracket = bracket._replace(trials=jnp.where(stuck | over, -1, bracket.trials))

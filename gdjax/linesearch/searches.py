@@ -126,8 +126,8 @@ def _secant(a, b):
 
 def _by_cubic(before, low, high, trial, trials, noise):
     del before, trial, trials
-    drowned = jnp.abs(high.value - low.value) <= noise
-    return jnp.where(drowned, _secant(low, high), _cubic(low, high))
+    below_noise = jnp.abs(high.value - low.value) <= noise
+    return jnp.where(below_noise, _secant(low, high), _cubic(low, high))
 
 
 def _by_secants(before, low, high, trial, trials, noise):
@@ -173,11 +173,11 @@ def _bracket_update(rule, interpolate, constants, bracket, trial, noise, longest
 
 
 def _gains(c1, origin, trial, noise):
-    """The Armijo condition, or where values drown in rounding its form in slopes."""
+    """The Armijo condition, or where values are below the noise level its form in slopes."""
     by_value = trial.value <= origin.value + c1 * trial.step * origin.slope
     by_slope = trial.slope <= (2 * c1 - 1) * origin.slope
-    drowned = jnp.abs(trial.value - origin.value) <= noise
-    return jnp.isfinite(trial.value) & jnp.where(drowned, by_slope, by_value)
+    below_noise = jnp.abs(trial.value - origin.value) <= noise
+    return jnp.isfinite(trial.value) & jnp.where(below_noise, by_slope, by_value)
 
 
 def _strong_rule(constants, origin, trial, noise):
@@ -199,7 +199,7 @@ def strong_wolfe(c1: ScalarLike = 1e-4, c2: ScalarLike = 0.9) -> Search:
     ends, and every fourth halves it. After thirty trials the lowest point found is taken.
 
     Args:
-      c1: the least share of the foreseen gain, in (0, c2).
+      c1: the least share of the predicted decrease, in (0, c2).
       c2: the largest slope left, in (c1, 1): 0.9 for quasi-Newton directions, 0.1 for conjugate gradients, next to
         0 for an exact search.
 
@@ -227,7 +227,7 @@ def weak_wolfe(c1: ScalarLike = 1e-4, c2: ScalarLike = 0.9) -> Search:
     update asks for, with fewer evaluations.
 
     Args:
-      c1: the least share of the foreseen gain, in (0, c2).
+      c1: the least share of the predicted decrease, in (0, c2).
       c2: the steepest descent left, relative to that at the origin, in (c1, 1).
 
     Reference:
@@ -246,7 +246,7 @@ def weak_wolfe(c1: ScalarLike = 1e-4, c2: ScalarLike = 0.9) -> Search:
 
 
 def hager_zhang(c1: ScalarLike = 0.1, c2: ScalarLike = 0.9) -> Search:
-    r"""The Wolfe conditions, or where values drown in rounding the approximate ones, by secant steps.
+    r"""The Wolfe conditions, or where values are below the noise level the approximate ones, by secant steps.
 
     .. math:: \phi(a) \le \phi(0) + c_1 a \phi'(0), \; \phi'(a) \ge c_2 \phi'(0) \quad\text{or}\quad
         (2 c_1 - 1)\, \phi'(0) \ge \phi'(a) \ge c_2 \phi'(0), \; \phi(a) \le \phi(0) + \epsilon_k
@@ -294,7 +294,7 @@ def backtracking(c1: ScalarLike = 1e-4) -> Search:
     a tenth and a half of it. Choose it where a direction knows its length; it never lengthens a step.
 
     Args:
-      c1: the least share of the foreseen gain, in (0, 1).
+      c1: the least share of the predicted decrease, in (0, 1).
 
     Reference:
       Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 3.1 and equation 3.58; Dennis and Schnabel,

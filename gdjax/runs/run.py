@@ -219,8 +219,8 @@ class Run:
         view = Step(steps, answer.params, answer.value, answer.residual, move)
         failed = lost & running
         failure = jnp.where(value == -jnp.inf, Status.UNBOUNDED, Status.NONFINITE)
-        verdict, stop = self._verdict(state, answer, view)
-        status = jnp.where(failed, failure, jnp.where(running, verdict, state.status))
+        ended, stop = self._termination(state, answer, view)
+        status = jnp.where(failed, failure, jnp.where(running, ended, state.status))
         trace = state.trace
         if self.record is not None:
             trace = recording.write(self.record, trace, view, state.count, good)
@@ -252,7 +252,7 @@ class Run:
         refresh = trees.all_equal(answer.params, state.params) & ~state.refresh
         return trees.choose(refresh, answer.params, proposal), state.draws + refresh, refresh
 
-    def _verdict(self, state: RunState, answer: Answer, view: Step):
+    def _termination(self, state: RunState, answer: Answer, view: Step):
         """The criterion's word, else the method's own, else whether steps are left."""
         last = state.count >= self.max_steps
         own = jnp.asarray(answer.status, jnp.int8)

@@ -1,6 +1,6 @@
 r"""The stop criterion that runs have by default: stationary on the scales of the params and of the values.
 
-A small gradient alone shows little: it is small in large units of the params, on a plateau, and next to a wall. What
+A small gradient alone shows little: it is small in large units of the params, on a plateau, and next to a bound. What
 it promises over a way as long as the params is a change of the objective, which has a scale of its own, and where a
 method with a model still means to go far, it has not arrived.
 """

@@ -143,7 +143,7 @@ def test_tiny_rates_are_lengthened():
     assert gdjax.minimize(f, jnp.zeros(3), short, max_steps=50).value > 0.9 * f(jnp.zeros(3))
 
 
-def test_careful_unit_foresees_twice_the_last_gain(x64):
+def test_careful_unit_predicts_twice_the_last_gain(x64):
     """Nocedal and Wright, equation 3.60, doubled, at most one; one where nothing was gained."""
     first = lambda slope, gain: float(linesearch.careful_unit(*map(jnp.asarray, (0.3, -5.0, slope, gain))))  # noqa: E731
     assert first(-8.0, 1.0) == 0.5

@@ -1,4 +1,4 @@
-"""Units: scaling params, values or boxes by powers of two changes no verdict, and what is said is true in each."""
+"""Units: scaling params, values or boxes by powers of two changes no status, and what is said is true in each."""
 
 import inspect
 
@@ -101,7 +101,7 @@ def method(name, unit, factor):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
-def test_units_change_no_verdict(name, x64):
+def test_units_change_no_status(name, x64):
     """Powers of two, so that nothing is rounded: methods without a step of their own do exactly the same."""
 
     @jax.jit

@@ -27,7 +27,7 @@ def statuses(criterion, values, residuals=None, dtype=jnp.float32):
 
 
 def first(criterion, values, residuals=None, **kwargs):
-    """(step, status) of the first verdict, or None."""
+    """(step, status) of the first status, or None."""
     said = statuses(criterion, values, residuals, **kwargs)
     return next(((i, Status(s)) for i, s in enumerate(said) if s), None)
 

@@ -2,9 +2,9 @@ r"""A trust-region subproblem between bounds, for a dense matrix of any sign.
 
 .. math:: m(p) = g^T p + \tfrac12 p^T B p \quad\text{over}\quad \lVert p\rVert_2 \le \Delta, \; l \le p \le u
 
-with :math:`l \le 0 \le u`. Rounds of two searches lower it: down the projected gradient, which finds the walls
+with :math:`l \le 0 \le u`. Rounds of two searches lower it: down the projected gradient, which finds the bounds
 that hold, and toward the exact minimizer in the ball over the variables that are free of them. The first round
-goes at least as low as the Cauchy point, and where no wall holds it is the whole solution.
+goes at least as low as the Cauchy point, and where no bound holds it is the whole solution.
 
 Reference:
   Moré, Toraldo, On the solution of large quadratic programming problems with bound constraints, SIAM J. Optim. 1,
@@ -53,7 +53,7 @@ def lowest_on_path(
 ):
     r"""The lowest point of a quadratic along :math:`P(s + t d)`, :math:`0 \le t \le t_{\max}`, bends and all.
 
-    Between two knots, where a variable meets its wall, the path is straight and the quadratic a parabola; all of
+    Between two knots, where a variable meets its bound, the path is straight and the quadratic a parabola; all of
     them are looked at together.
 
     Args:
@@ -68,21 +68,21 @@ def lowest_on_path(
       Conn, Gould, Toint (2000), section 12.2.1, with all segments in place of the first minimum.
     """
     low, high = box
-    wall = jnp.where(way > 0, high, low)
-    ends = jnp.where(way != 0, (wall - start) / safe(way), jnp.inf)
+    bound = jnp.where(way > 0, high, low)
+    ends = jnp.where(way != 0, (bound - start) / safe(way), jnp.inf)
     knots = jnp.pad(small.ascending(jnp.minimum(ends, longest)), (1, 0))
     lengths = jnp.diff(knots, append=jnp.asarray(longest, knots.dtype)[None])
     met = ends[None] <= knots[:, None]
     turns = jnp.where(met, 0, way[None])
-    points = jnp.where(met, wall[None], start[None] + knots[:, None] * turns) - start[None]
+    points = jnp.where(met, bound[None], start[None] + knots[:, None] * turns) - start[None]
     images = small.product(turns, matrix)
     slopes = turns @ slope + jnp.sum(images * points, axis=1)
-    bends = jnp.sum(images * turns, axis=1)
-    inner = jnp.where(bends > 0, jnp.clip(-slopes / safe(bends), 0, lengths), 0)
-    ended = (slopes + 0.5 * bends * lengths) * lengths
-    shares = jnp.where((bends <= 0) & (ended < 0), lengths, inner)
+    curvatures_along = jnp.sum(images * turns, axis=1)
+    inner = jnp.where(curvatures_along > 0, jnp.clip(-slopes / safe(curvatures_along), 0, lengths), 0)
+    ended = (slopes + 0.5 * curvatures_along * lengths) * lengths
+    shares = jnp.where((curvatures_along <= 0) & (ended < 0), lengths, inner)
     before = jnp.pad(jnp.cumsum(ended)[:-1], (1, 0))
-    best = jnp.argmin(before + (slopes + 0.5 * bends * shares) * shares)
+    best = jnp.argmin(before + (slopes + 0.5 * curvatures_along * shares) * shares)
     return jnp.clip(start + points[best] + shares[best] * turns[best], low, high)
 
 
@@ -94,7 +94,7 @@ def _to_sphere(step, way, radius):
 
 
 def _inward(model: _Model, step, slope):
-    """The steepest descent that the walls leave."""
+    """The steepest descent that the bounds leave."""
     kept = ((step <= model.low) & (slope > 0)) | ((step >= model.high) & (slope < 0))
     return jnp.where(kept, 0, -slope)
 
@@ -108,7 +108,7 @@ def _down(model: _Model, step, slope):
 
 
 def _on_face(model: _Model, step):
-    """The exact minimizer in the ball over the variables that are at no wall."""
+    """The exact minimizer in the ball over the variables that are at no bound."""
     free = (step > model.low) & (step < model.high)
     held = jnp.where(free, 0, step)
     grad = jnp.where(free, model.grad + model.matrix @ held, 0)
@@ -140,13 +140,13 @@ def _round(model: _Model, state: _Round) -> _Round:
 
 
 def between(matrix: jax.Array, grad: jax.Array, radius: Any, low: jax.Array, high: jax.Array) -> Move:
-    r"""A low point of the quadratic in ball and box; the global one where no wall is in the way.
+    r"""A low point of the quadratic in ball and box; the global one where no bound is in the way.
 
     Args:
       matrix: :math:`B`, shape ``(n, n)``; counts as zero where it is not finite.
       grad: :math:`g`, shape ``(n,)``.
       radius: :math:`\Delta > 0`, finite.
-      low: :math:`l \le 0`, ``-inf`` where there is no wall; ``low == high`` holds a variable.
+      low: :math:`l \le 0`, ``-inf`` where there is no bound; ``low == high`` holds a variable.
       high: :math:`u \ge 0`.
 
     Example:

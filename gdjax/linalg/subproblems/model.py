@@ -20,13 +20,13 @@ class Move(NamedTuple):
     Attributes:
       step: :math:`p`, shape (n,).
       slope: :math:`g^T p`, not positive.
-      bend: :math:`p^T B p`; the model falls by ``-(slope + bend / 2)``.
+      curvature_along: :math:`p^T B p`; the model falls by ``-(slope + curvature_along / 2)``.
       scale: an estimate of the 2-norm of :math:`B`, for judging what rounding can resolve.
     """
 
     step: jax.Array
     slope: Scalar
-    bend: Scalar
+    curvature_along: Scalar
     scale: Scalar
 
 

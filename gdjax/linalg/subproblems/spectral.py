@@ -112,7 +112,7 @@ def cubic_step(factors: Eigen, grad: jax.Array, weight: Scalar) -> Move:
     r"""The global minimizer of :math:`g^T p + \tfrac12 p^T B p + \tfrac\sigma3 \lVert p \rVert^3`.
 
     It is the trust-region step whose shift is :math:`\mu = \sigma \lVert p \rVert`, so that bisection over
-    the logarithm of its length finds it; with ``bend`` that of the quadratic part.
+    the logarithm of its length finds it; with ``curvature_along`` that of the quadratic part.
 
     Reference:
       Cartis, Gould, Toint, Math. Programming 127 (2011), theorem 3.1.
@@ -173,7 +173,7 @@ def _dogleg(factors, product, grad, radius):
     p = jnp.where(fits, newton, first.step + jnp.where(jnp.isfinite(t), t, 0) * leg)
     scale = jnp.max(jnp.abs(factors.values))
     bent = Move(p, jnp.dot(grad, p), _eigen_form(factors, None, p), scale)
-    better = bent.slope + 0.5 * bent.bend < first.slope + 0.5 * first.bend
+    better = bent.slope + 0.5 * bent.curvature_along < first.slope + 0.5 * first.curvature_along
     return jax.tree.map(lambda b, f: jnp.where(better, b, f), bent, first._replace(scale=scale))
 
 

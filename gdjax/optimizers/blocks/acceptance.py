@@ -1,8 +1,8 @@
-r"""Trial points of model-based methods: accepted or not, how well the model foretold them, and when to give
+r"""Trial points of model-based methods: accepted or not, how well the model predicted them, and when to give
 up.
 
-A trust region, cubic regularization and Levenberg-Marquardt share a shape: a model foretells what a step
-gains, the driver evaluates the point, and `judge` compares. Where the gain drowns in the rounding of the
+A trust region, cubic regularization and Levenberg-Marquardt share a shape: a model predicts what a step
+gains, the driver evaluates the point, and `test` compares. Where the gain is below the rounding of the
 value, gradients are the witness instead: along :math:`s`, :math:`-\tfrac12 (g + g_+)^T s` is the gain up to
 third order, and its rounding is relative to the gain and not to :math:`|f|`.
 """
@@ -23,12 +23,12 @@ from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, Val
 __all__ = [
     "ACCEPT",
     "Base",
-    "Judgement",
+    "Acceptance",
     "aim",
     "capped",
     "first_radius",
     "join",
-    "judge",
+    "test",
     "move_to",
     "next_radius",
     "operator_at",
@@ -53,7 +53,7 @@ class Base(NamedTuple):
       move: the step to the pending trial, as the model sees it.
       count: updates made.
       failures: trials rejected in a row.
-      idle: updates since the residual last halved while gains drowned in rounding.
+      idle: updates since the residual last halved while gains were below the noise level.
       least: the residual then.
       seen: the largest residual at an accepted point, and the smallest curvature that set the scale of a move.
     """
@@ -68,17 +68,17 @@ class Base(NamedTuple):
     seen: jax.Array
 
 
-class Judgement(NamedTuple):
+class Acceptance(NamedTuple):
     """What a trial has shown.
 
     Attributes:
       accept: whether it becomes the base.
       fresh: whether it *is* the base, shown for the first time or on new data: taken without a test.
-      ratio: gain seen over gain foretold; -inf where the trial is not finite.
+      ratio: gain seen over gain predicted; -inf where the trial is not finite.
       length: the 2-norm of the step that was taken.
       along: the share of the step proposed that was taken: one, but for transformations behind.
       shrink: the factor in [0.1, 0.5] by which interpolation would shorten the step.
-      drowned: whether the foretold gain is below what the value can resolve.
+      below_noise: whether the predicted gain is below what the value can resolve.
     """
 
     accept: Scalar
@@ -87,7 +87,7 @@ class Judgement(NamedTuple):
     length: Scalar
     along: Scalar
     shrink: Scalar
-    drowned: Scalar
+    below_noise: Scalar
 
 
 def start(params: Params) -> Base:
@@ -102,18 +102,18 @@ def start(params: Params) -> Base:
 
 
 def _gain(base: Base, s, value, grad, predicted):
-    """The gain seen: by values, or by gradients where the foretold one is below the values' rounding."""
+    """The gain seen: by values, or by gradients where the predicted one is below the values' rounding."""
     f = base.answer.value
     rounding = 10 * jnp.finfo(value.dtype).eps * jnp.maximum(jnp.abs(f), jnp.abs(value))
     rounding = rounding.astype(s.dtype)
-    drowned = predicted <= 10 * rounding
+    below_noise = predicted <= 10 * rounding
     by_value = (f - value).astype(s.dtype)
     by_slope = -0.5 * (jnp.dot(base.grad, s) + jnp.dot(grad, s))
     credible = by_value >= -rounding
-    return jnp.where(drowned, jnp.where(credible, by_slope, by_value), by_value), drowned
+    return jnp.where(below_noise, jnp.where(credible, by_slope, by_value), by_value), below_noise
 
 
-def judge(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Judgement:
+def test(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Acceptance:
     """Compares the trial ``x`` with the base and the move that led to it."""
     origin, _ = flat(base.answer.params)
     fresh = (base.count == 0) | jnp.all(x == origin)
@@ -121,26 +121,26 @@ def judge(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Judgement
     unit = jnp.max(jnp.abs(p))  # of both, with which no square overflows
     along = jnp.dot(s / unit, p / unit) / jnp.dot(p / unit, p / unit)
     along = jnp.where(jnp.isfinite(along), along, 1)  # below one where a transformation behind shortened it
-    slope, bend = along * base.move.slope, along * along * base.move.bend
-    predicted = -(slope + 0.5 * bend)
-    gain, drowned = _gain(base, s, value, grad, predicted)
+    slope, curvature_along = along * base.move.slope, along * along * base.move.curvature_along
+    predicted = -(slope + 0.5 * curvature_along)
+    gain, below_noise = _gain(base, s, value, grad, predicted)
     finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
     ratio = jnp.where(finite & (predicted > 0), gain / predicted, -jnp.inf)
     # Conn, Gould, Toint (2000), section 17.1, serves a slope of zero too.
     shrink = 0.75 * slope / (0.75 * slope - 0.25 * predicted + gain)
     shrink = jnp.where(finite & (shrink > 0), jnp.clip(shrink, 0.1, 0.5), jnp.where(finite, 0.5, 0.1))
     accept = fresh | (ratio >= ACCEPT)
-    return Judgement(accept, fresh, ratio, norm(s), along, shrink, drowned & ~fresh)
+    return Acceptance(accept, fresh, ratio, norm(s), along, shrink, below_noise & ~fresh)
 
 
 def move_to(
-    base: Base, judged: Judgement, params: Params, value: Scalar, grad: jax.Array, residual: Any = None
+    base: Base, tested: Acceptance, params: Params, value: Scalar, grad: jax.Array, residual: Any = None
 ) -> Base:
-    """The base after the judgement: the trial where it was accepted.
+    """The base after the acceptance test: the trial where it was accepted.
 
     Args:
       base: the base before.
-      judged: the judgement.
+      tested: the acceptance test.
       params: the trial.
       value: the objective there.
       grad: the gradient there, flat.
@@ -148,7 +148,7 @@ def move_to(
     """
 
     def take(new, old):
-        return jnp.where(judged.accept, jnp.asarray(new, old.dtype), old)
+        return jnp.where(tested.accept, jnp.asarray(new, old.dtype), old)
 
     residual = norm(grad) if residual is None else residual
     answer = Answer(
@@ -157,13 +157,13 @@ def move_to(
         take(residual, base.answer.residual),
         base.answer.status,
     )
-    better = judged.accept & (residual < 0.5 * base.least)
+    better = tested.accept & (residual < 0.5 * base.least)
     return base._replace(
         answer=answer,
         grad=take(grad, base.grad),
         count=base.count + 1,
-        failures=jnp.where(judged.accept, 0, base.failures + 1),
-        idle=jnp.where(better | ~judged.drowned, 0, base.idle + 1),
+        failures=jnp.where(tested.accept, 0, base.failures + 1),
+        idle=jnp.where(better | ~tested.below_noise, 0, base.idle + 1),
         least=jnp.where(better, residual, jnp.minimum(base.least, answer.residual)),
         seen=jnp.stack([jnp.maximum(base.seen[0], answer.residual), base.seen[1]]),
     )
@@ -176,23 +176,23 @@ def _at_kink(base: Base, move: Move, eps: float) -> Scalar:
     return risen & (base.answer.residual > eps**_SMOOTH * steepest)
 
 
-def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
+def _termination(base: Base, move: Move, trial: jax.Array) -> Scalar:
     """Whether steps from here can still progress, as a `Status`."""
     origin, _ = flat(base.answer.params)
     value, eps = base.answer.value, jnp.finfo(origin.dtype).eps
-    predicted = -(move.slope + 0.5 * move.bend)
+    predicted = -(move.slope + 0.5 * move.curvature_along)
     small = predicted <= 10 * eps * jnp.abs(value)
     unresolved = base.answer.residual <= 4 * eps * move.scale * norm(origin)
     still = jnp.all(trial == origin)
     limit = 2 * jnp.finfo(origin.dtype).nmant
     idle = (small | unresolved) & ((base.failures >= 4) | (base.idle >= _PATIENCE))
     # A step that has collapsed meets next to no curvature: its gain is small for being short.
-    whole = move.bend > -(eps**0.5) * move.slope
+    whole = move.curvature_along > -(eps**0.5) * move.slope
     noise = (still | idle) & ((small & whole) | unresolved) & ~_at_kink(base, move, float(eps))
     status = jnp.where(still | idle | (base.failures >= limit), Status.STALLED, Status.RUNNING)
     status = jnp.where(noise, Status.NOISE_FLOOR, status)
     status = jnp.where(fell(value, origin.dtype), Status.UNBOUNDED, status)
-    # A gradient that is infinite into a wall leaves nothing to do: the projected one is zero.
+    # A gradient that is infinite into a bound leaves nothing to do: the projected one is zero.
     residual = base.answer.residual
     whole = jnp.isfinite(residual) & (jnp.all(jnp.isfinite(base.grad)) | (residual == 0))
     return jnp.where(whole, status, Status.NONFINITE).astype(jnp.int8)
@@ -201,18 +201,18 @@ def _verdict(base: Base, move: Move, trial: jax.Array) -> Scalar:
 def aim(
     base: Base, move: Move, trial: jax.Array, back: Callable[[jax.Array], Params]
 ) -> tuple[Base, jax.Array]:
-    """The base with its verdict, and the next trial: the one asked for, or the base where that is not finite."""
+    """The base with its status, and the next trial: the one asked for where that is finite, else the base."""
     origin, _ = flat(base.answer.params)
     trial = jnp.where(jnp.all(jnp.isfinite(trial)), trial, origin)
     landing, _ = flat(back(trial))
-    answer = base.answer._replace(status=_verdict(base, move, landing))
+    answer = base.answer._replace(status=_termination(base, move, landing))
     flattest = jnp.where(move.scale > 0, jnp.minimum(base.seen[1], move.scale), base.seen[1])
     seen = jnp.stack([base.seen[0], flattest])
     return base._replace(answer=answer, move=move, seen=seen), trial
 
 
 def propose(base: Base, move: Move, x: jax.Array, back: Callable[[jax.Array], Params]) -> tuple[Base, Params]:
-    """The base with its verdict, and the updates that lead from ``x`` to the next trial, finite always."""
+    """The base with its termination status, and the updates that lead from ``x`` to the next trial, finite always."""
     origin, _ = flat(base.answer.params)
     base, trial = aim(base, move, origin + move.step, back)
     return base, back(trial - x)
@@ -234,12 +234,12 @@ def first_radius(given: Any, x: jax.Array, grad: jax.Array, form: Callable[[jax.
     return automatic if given is None else jnp.asarray(given, x.dtype)
 
 
-def next_radius(radius: Scalar, judged: Judgement) -> Scalar:
+def next_radius(radius: Scalar, tested: Acceptance) -> Scalar:
     """Conn, Gould, Toint (2000), section 17.1, without a largest radius."""
-    reach = judged.length / judged.along
+    reach = tested.length / tested.along
     grown = jnp.maximum(radius, 2 * reach)
-    good = (judged.ratio >= 0.75) & (reach >= 0.9 * radius)
-    return jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, jnp.where(good, grown, radius))
+    good = (tested.ratio >= 0.75) & (reach >= 0.9 * radius)
+    return jnp.where(tested.ratio < 0.25, tested.shrink * tested.length, jnp.where(good, grown, radius))
 
 
 def revived(radius: Scalar, fresh: Scalar, x: jax.Array) -> Scalar:

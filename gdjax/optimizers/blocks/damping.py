@@ -1,4 +1,4 @@
-"""Damping that adapts to how well a quadratic model foretells the objective."""
+"""Damping that adapts to how well a quadratic model predicts the objective."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ __all__ = ["Levenberg", "reduction_ratio", "sound_damping"]
 
 
 class Levenberg(NamedTuple):
-    r"""Damping that adapts to how well the model foretells the objective.
+    r"""Damping that adapts to how well the model predicts the objective.
 
     After a step with ratio :math:`\rho` of the change in f to the model's, :math:`\lambda` is multiplied by
     ``raise_by`` if :math:`\rho < 1/4` and by ``lower_by`` if :math:`\rho > 3/4`.
@@ -45,7 +45,7 @@ def sound_damping(owner: str, damping: Any) -> None:
     checks.concrete("Levenberg", above=0, below=1, lower_by=damping.lower_by)
 
 
-def reduction_ratio(change: Scalar, foretold: Scalar) -> Scalar:
-    """The change in the objective over the one that a model foretold: minus infinity where that is no descent."""
-    found = change / foretold
-    return jnp.where(jnp.isfinite(found) & (foretold < 0), found, -jnp.inf)
+def reduction_ratio(change: Scalar, predicted: Scalar) -> Scalar:
+    """The change in the objective over the one that a model predicted: minus infinity where that is no descent."""
+    found = change / predicted
+    return jnp.where(jnp.isfinite(found) & (predicted < 0), found, -jnp.inf)

@@ -80,18 +80,18 @@ def _update(settings, updates, state, params=None, *, value: Any = None, value_f
     x, back = trees.flat(params)
     grad, _ = trees.flat(updates)
     old = acceptance.join(state.base, state.answer)
-    judged = acceptance.judge(old, x, value, grad)
+    tested = acceptance.test(old, x, value, grad)
     residual = norm(boxes.criticality(x, grad, box.lower, box.upper))
-    base = acceptance.move_to(old, judged, params, value, grad, residual)
+    base = acceptance.move_to(old, tested, params, value, grad, residual)
     origin, _ = trees.flat(base.answer.params)
     operator = acceptance.operator_at("bounded_trust_region", curvature, value_fn, base.answer.params)
-    matrix = control_flow.cond(judged.accept, operator.dense, lambda: state.matrix)
+    matrix = control_flow.cond(tested.accept, operator.dense, lambda: state.matrix)
 
     first = old.count == 0
     downhill = boxes.projected(origin, base.grad, box.lower, box.upper)
     start = acceptance.first_radius(radius, _reach(box, origin), downhill, lambda v: jnp.dot(v, matrix @ v))
-    kept = acceptance.revived(state.radius, judged.fresh, origin)
-    size = jnp.where(judged.fresh, kept, acceptance.next_radius(state.radius, judged))
+    kept = acceptance.revived(state.radius, tested.fresh, origin)
+    size = jnp.where(tested.fresh, kept, acceptance.next_radius(state.radius, tested))
     size = acceptance.capped(jnp.where(first, start, size))
     low, high = box.lower - origin, box.upper - origin
     move = between(matrix, base.grad, size, low, high)
@@ -118,8 +118,8 @@ def bounded_trust_region(
     .. math:: \min_x f(x) \quad\text{subject to}\quad l \le x \le u
 
     The model is lowered down its projected gradient, at least as far as the Cauchy point, and then toward its
-    exact minimizer in the ball over the variables that are at no wall, for a few rounds (see
-    `gdjax.linalg.subproblems.between`). Curvature may have any sign: saddles are left, and once the walls that hold
+    exact minimizer in the ball over the variables that are at no bound, for a few rounds (see
+    `gdjax.linalg.subproblems.between`). Curvature may have any sign: saddles are left, and once the bounds that hold
     are found, steps are Newton's on the others.
 
     Flat: one evaluation of value and gradient an update, second derivatives at accepted points only, and one or a
@@ -139,8 +139,8 @@ def bounded_trust_region(
     Returns:
       A transformation that keeps an `Answer`, whose residual is the norm of the gradient as far as the box leaves
       room to follow it, :math:`g_i \min(1, 100\, d_i / \lVert x \rVert_\infty)` with the distance :math:`d_i` to
-      the wall.
-      Its verdicts are those of `gdjax.trust_region`.
+      the bound.
+      Its termination statuses are those of `gdjax.trust_region`.
 
     Raises:
       ValueError: if a lower bound is above an upper one where both are known.

@@ -77,7 +77,7 @@ class Limits(NamedTuple):
 def held_by(
     box: Box, grad: jax.Array, value_fn: ValueFn, params: Params
 ) -> tuple[tuple[Params], Callable[[Any], Any]]:
-    """The unknowns and equations of answers between bounds: where no wall holds, the gradient is zero.
+    """The unknowns and equations of answers between bounds: where no bound holds, the gradient is zero.
 
     Args:
       box: the bounds.
@@ -92,7 +92,7 @@ def held_by(
 
     def equations(unknowns):
         point, slope = flat(unknowns[0])[0], flat(jax.grad(value_fn)(unknowns[0]))[0]
-        walls = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
-        return (jnp.where(low | high, point - walls, slope),)
+        bounds = jnp.where(low, jnp.where(low, box.lower, 0), jnp.where(high, box.upper, 0))
+        return (jnp.where(low | high, point - bounds, slope),)
 
     return (params,), equations

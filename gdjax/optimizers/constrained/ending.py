@@ -16,13 +16,13 @@ __all__ = [
     "residual_of",
     "seen_of",
     "slackness",
-    "verdict",
+    "termination_status",
     "violation_of",
 ]
 
 _LONGEST_ROUND = 100
 """Inner updates before a round ends though the inner method goes on."""
-_STUBBORN = 6
+_NO_PROGRESS = 6
 """Rounds in a row that do not lower the violation by a tenth, before it is taken to be as low as it gets."""
 _PATIENCE = 10
 """Rounds in a row without progress before the method gives up."""
@@ -120,11 +120,11 @@ class Round(NamedTuple):
     hopeless: Scalar
 
 
-def seen_of(judged: Any, state: MeritState, way: Way, keep: Scalar, sheer: Scalar, eps: float) -> Round:
+def seen_of(updated: Any, state: MeritState, way: Way, keep: Scalar, sheer: Scalar, eps: float) -> Round:
     """What has come of a round.
 
     Args:
-      judged: what the inner method has made of the point given.
+      updated: what the inner method has made of the point given.
       state: before it.
       way: where the answer stands.
       keep: whether it is the point given.
@@ -137,23 +137,23 @@ def seen_of(judged: Any, state: MeritState, way: Way, keep: Scalar, sheer: Scala
     )
     rounding = _ROUNDING * eps * terms
     floor = jnp.maximum(state.tolerance, rounding)
-    over = judged.status != Status.RUNNING
+    over = updated.status != Status.RUNNING
     # The penalty is too small to hold the objective: what is below all reason is beyond the constraints.
     beyond = way.violation > _FEASIBLE
-    runaway = beyond & ((way.value < state.lowest) | (judged.status == Status.UNBOUNDED))
+    runaway = beyond & ((way.value < state.lowest) | (updated.status == Status.UNBOUNDED))
     runaway = runaway & (state.count >= _RETURN)
     # So it is where the way down ends in a slope without end, a root's or a logarithm's, beyond the constraints.
     runaway |= beyond & sheer
     # New multipliers deserve a step before they change again.
-    settled = ((judged.stationarity <= floor) & (state.count > 0)) | over | runaway
+    settled = ((updated.stationarity <= floor) & (state.count > 0)) | over | runaway
     ended = settled | (state.count >= _LONGEST_ROUND)
-    # Large multipliers that the constraints' slopes cancel: no direction lowers the violation. Where walls of the
+    # Large multipliers that the constraints' slopes cancel: no direction lowers the violation. Where bounds of the
     # inner method hold they need not cancel, but beside them the objective counts for nothing at a stationary point.
-    still = (judged.stationarity <= floor) | (judged.status == Status.NOISE_FLOOR)
+    still = (updated.stationarity <= floor) | (updated.status == Status.NOISE_FLOOR)
     aside = jnp.where(still, jnp.minimum(way.slope, way.pull), way.pull)
     hopeless = settled & (aside <= _CANCELLED * way.least * way.weights)
-    stuck = (judged.status == Status.NOISE_FLOOR) | (judged.status == Status.STALLED)
-    rounded = judged.stationarity <= rounding
+    stuck = (updated.status == Status.NOISE_FLOOR) | (updated.status == Status.STALLED)
+    rounded = updated.stationarity <= rounding
     return Round(ended, over & (state.count == 0), stuck, rounded, runaway, hopeless)
 
 
@@ -174,7 +174,7 @@ def next_round(
     shift, penalty = merit.renew(weights, state.shift, state.penalty, enough)
     # The multipliers of a merit function that falls without limit mean nothing.
     shift = trees.choose(runaway | seen.still, state.shift, shift)
-    # Walls may hold a point whatever the penalty: a larger one tells whether the objective or the violation does.
+    # Bounds may hold a point whatever the penalty: a larger one tells whether the objective or the violation does.
     kept = seen.still & (violation <= max(_FEASIBLE, eps**0.5))
     penalty = jnp.where(runaway, 10 * state.penalty, jnp.where(kept, state.penalty, penalty))
     penalty = jnp.minimum(penalty, eps**-0.75)
@@ -187,14 +187,14 @@ def next_round(
         tolerance=_TIGHTER * state.tolerance,
         violation=violation,
         best=jnp.minimum(residual, state.best),
-        stubborn=jnp.where(held, state.stubborn + 1, 0),
+        no_progress=jnp.where(held, state.no_progress + 1, 0),
         idle=jnp.where(better, 0, state.idle + 1),
         count=jnp.int32(0),
     )
     return trees.choose(seen.ended, trees.keep_types(new, state), state)
 
 
-def verdict(
+def termination_status(
     state: MeritState, inner: Scalar, violation: Scalar, seen: Round, value: Scalar, eps: float
 ) -> Scalar:
     """The method's own word: what the rounds have come to."""
@@ -203,9 +203,9 @@ def verdict(
     # The inner method may have no time to say so, where each round ends at a slope that is rounding.
     exact = seen.rounded & (state.violation <= eps ** (2 / 3))
     floor = ((inner == Status.NOISE_FLOOR) & (violation <= eps ** (2 / 3))) | exact
-    tired = jnp.where(floor, Status.NOISE_FLOOR, Status.STALLED)
-    status = jnp.where(seen.ended & (state.idle >= _PATIENCE), tired, Status.RUNNING)
-    lost = (state.stubborn >= _STUBBORN) & (violation > eps**0.25)
+    stalled = jnp.where(floor, Status.NOISE_FLOOR, Status.STALLED)
+    status = jnp.where(seen.ended & (state.idle >= _PATIENCE), stalled, Status.RUNNING)
+    lost = (state.no_progress >= _NO_PROGRESS) & (violation > eps**0.25)
     status = jnp.where(lost, Status.INFEASIBLE, status)
     status = jnp.where(open_end | ((value < bottom) & (violation <= _FEASIBLE)), Status.UNBOUNDED, status)
     return status.astype(jnp.int8)

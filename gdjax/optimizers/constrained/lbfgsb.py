@@ -46,7 +46,7 @@ class BoundedState(NamedTuple):
       pairs: the last steps and changes of the gradient.
       lowest: the lowest value seen.
       mark: the residual at the last progress.
-      bend: the largest curvature seen along a step, fading.
+      largest_curvature: the largest curvature seen along a step, fading.
       idle: updates since there was progress; a failed search counts as many.
     """
 
@@ -58,7 +58,7 @@ class BoundedState(NamedTuple):
     pairs: Pairs
     lowest: Scalar
     mark: Scalar
-    bend: Scalar
+    largest_curvature: Scalar
     idle: Scalar
 
 
@@ -100,13 +100,13 @@ def _init(settings, params):
         pairs=settings.memory(x),
         lowest=unknown,
         mark=unknown,
-        bend=jnp.zeros_like(unknown),
+        largest_curvature=jnp.zeros_like(unknown),
         idle=jnp.int32(0),
     )
 
 
 def _reach(box: Box, x, p):
-    """The longest step along a direction: to the first wall, but never less than one, nor far out."""
+    """The longest step along a direction: to the first bound, but never less than one, nor far out."""
     far = _LONGEST * jnp.maximum(1, length(x)) / length(p)
     return jnp.minimum(jnp.maximum(boxes.room(x, p, box.lower, box.upper), 1), far)
 
@@ -144,7 +144,7 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
         pairs = boxes.learn(pairs, step, change, trial.accept & ~trial.fresh)
         gradient = boxes.projected(here, grad, box.lower, box.upper)
         residual, slant = length(gradient), length(grad)
-        # In large units a gradient may be short of a unit in the last place of the params; what walls hold is no step.
+        # In large units a gradient may be short of a unit in the last place of the params; what bounds hold is no step.
         least = _BEYOND_ROUNDING * float(jnp.finfo(here.dtype).eps) * length(here)
         most = jnp.where((least > 0) & (residual > 0), residual / least, jnp.inf)
         steep = jnp.minimum(jnp.maximum(1, slant), most)
@@ -196,11 +196,11 @@ def _update(settings, updates, state: BoundedState, params=None, *, value: Any =
     curvature = (length(change) / moved).astype(f.dtype)
     # A step that is rounding itself tells of no curvature.
     told = jnp.isfinite(curvature) & (moved > eps**0.5 * size)
-    curvature = jnp.where(told, curvature, state.bend)
-    bend = faded(state.bend, curvature, accept & ~trial.fresh)
-    status = ended(over, residual <= 10 * eps * size * jnp.minimum(curvature, bend))
+    curvature = jnp.where(told, curvature, state.largest_curvature)
+    largest_curvature = faded(state.largest_curvature, curvature, accept & ~trial.fresh)
+    status = ended(over, residual <= 10 * eps * size * jnp.minimum(curvature, largest_curvature))
     status = jnp.where(fell(jnp.fmin(f, fhere), here.dtype), jnp.int8(Status.UNBOUNDED), status)
-    # A base is taken without a test; where its gradient is infinite into a wall, nothing is left to do.
+    # A base is taken without a test; where its gradient is infinite into a bound, nothing is left to do.
     whole = jnp.isfinite(residual) & (jnp.all(jnp.isfinite(grad)) | (residual == 0))
     status = jnp.where(whole, status, jnp.int8(Status.NONFINITE))
     target = jnp.where(over, here, target)
@@ -213,7 +213,7 @@ def _update(settings, updates, state: BoundedState, params=None, *, value: Any =
         pairs=pairs,
         lowest=jnp.where(renewed, f, jnp.minimum(state.lowest, fhere)),
         mark=jnp.where(progress, residual, state.mark),
-        bend=bend,
+        largest_curvature=largest_curvature,
         idle=idle,
     )
     return box.moves(params, back(target)), trees.keep_types(new, state)
@@ -236,8 +236,8 @@ def lbfgsb(
     .. math:: \min_x f(x) \quad\text{subject to}\quad l \le x \le u
 
     From each accepted point the model of `gdjax.linalg.boxes` is minimized in the box: along the projected path of
-    the gradient down to its first minimum, then over the variables that met no wall there. The search goes toward
-    that point, up to the first wall on the way.
+    the gradient down to its first minimum, then over the variables that met no bound there. The search goes toward
+    that point, up to the first bound on the way.
 
     One evaluation an update; besides it products with ``(2m, n)`` arrays, a sort, and matrices of size 2m. Trials
     are inside the box to the last bit, and a run of `gdjax.minimize` starts at the projection of its starting
@@ -253,7 +253,7 @@ def lbfgsb(
     Returns:
       A transformation that keeps an `Answer`, whose residual is the norm of the gradient as far as the box leaves
       room to follow it, :math:`g_i \min(1, 100\, d_i / \lVert x \rVert_\infty)` with the distance :math:`d_i` to
-      the wall.
+      the bound.
 
     Raises:
       ValueError: if ``memory`` is below 1, or a lower bound above an upper one where both are known.

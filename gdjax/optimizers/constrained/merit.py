@@ -78,7 +78,7 @@ class MeritState(NamedTuple):
       lowest: a value of the objective that no feasible point should have.
       count: updates in this round; -1 before the first of all.
       best: the lowest residual at the end of a round.
-      stubborn: rounds in a row that have not lowered the violation.
+      no_progress: rounds in a row that have not lowered the violation.
       idle: rounds in a row without progress.
     """
 
@@ -96,7 +96,7 @@ class MeritState(NamedTuple):
     lowest: Scalar
     count: Scalar
     best: Scalar
-    stubborn: Scalar
+    no_progress: Scalar
     idle: Scalar
 
 

@@ -85,7 +85,7 @@ def augmented_lagrangian(
 
     Returns:
       A transformation that keeps an `Answer`: its value is that of the objective alone, its residual that of the
-      Karush-Kuhn-Tucker conditions. ``result.state.multipliers`` holds the multipliers. Its verdicts:
+      Karush-Kuhn-Tucker conditions. ``result.state.multipliers`` holds the multipliers. Its termination statuses:
       `Status.INFEASIBLE` where larger penalties do not lower the violation, `Status.UNBOUNDED` where a feasible
       value falls without limit, `Status.NOISE_FLOOR` and `Status.STALLED` where rounds bring no progress.
 
@@ -165,7 +165,7 @@ def quadratic_penalty(
 
 
 def _room(c):
-    """How far the walls are, and one behind them."""
+    """How far the bounds are, and one behind them."""
     inside = c.inequality < 0
     return inside, jnp.where(inside, -c.inequality, 1)
 
@@ -187,7 +187,7 @@ def log_barrier(
 ) -> Transformation:
     r"""Minimizes :math:`f - t \sum_i \log(-g_i)` for smaller and smaller :math:`t`, from inside.
 
-    For teaching: the path that primal-dual interior methods follow. A point on the wall or behind it counts as too
+    For teaching: the path that primal-dual interior methods follow. A point on the bound or behind it counts as too
     long a step; the starting point has to be inside.
 
     Args:

@@ -30,7 +30,7 @@ from gdjax.optimizers.constrained.ending import (
     residual_of,
     seen_of,
     slackness,
-    verdict,
+    termination_status,
     violation_of,
 )
 from gdjax.optimizers.constrained.merit import Constraints, Merit, MeritState, Scales
@@ -78,7 +78,7 @@ def _init(settings, params):
         lowest=-unknown,
         count=jnp.int32(-1),
         best=unknown,
-        stubborn=none,
+        no_progress=none,
         idle=none,
     )
 
@@ -89,7 +89,7 @@ def _added(merit, constraints, scales, shift, penalty, value_fn, params):
     return scales.objective.astype(value.dtype) * value + extra.astype(value.dtype)
 
 
-class _Judged(NamedTuple):
+class _InnerUpdate(NamedTuple):
     """What the inner method has made of the point given."""
 
     state: Any
@@ -102,7 +102,7 @@ class _Judged(NamedTuple):
     lost: Scalar
 
 
-def _inner_update(inner, state, params, grad, value, value_fn, extra, before) -> _Judged:
+def _inner_update(inner, state, params, grad, value, value_fn, extra, before) -> _InnerUpdate:
     update = optax.with_extra_args_support(inner).update
     moves, new = update(grad, state, params, value=value, grad=grad, value_fn=value_fn, **extra)
     new = trees.keep_types(new, state)
@@ -110,10 +110,12 @@ def _inner_update(inner, state, params, grad, value, value_fn, extra, before) ->
     if own is None:
         size = trees.norm(grad)
         lost = ~(jnp.isfinite(value) & jnp.isfinite(size))
-        return _Judged(new, moves, jnp.asarray(True), params, value, size, jnp.int8(Status.RUNNING), lost)
+        return _InnerUpdate(
+            new, moves, jnp.asarray(True), params, value, size, jnp.int8(Status.RUNNING), lost
+        )
     accepted, status = trees.all_equal(own.params, params), jnp.asarray(own.status, jnp.int8)
     lost = (status == Status.NONFINITE) & ~jnp.isfinite(own.residual)
-    return _Judged(new, moves, accepted, own.params, own.value, own.residual, status, lost)
+    return _InnerUpdate(new, moves, accepted, own.params, own.value, own.residual, status, lost)
 
 
 def _back_to(params: Params, target: Params) -> Params:
@@ -174,36 +176,36 @@ def _update(
     total_fn = None
     if value_fn is not None:
         total_fn = Partial(_added, merit, constraints, scales, state.shift, state.penalty, value_fn)
-    judged = _inner_update(inner, state.inner, params, grad, total, total_fn, extra, state.answer)
+    updated = _inner_update(inner, state.inner, params, grad, total, total_fn, extra, state.answer)
 
-    keep = judged.accepted
+    keep = updated.accepted
     multipliers = trees.choose(keep, constraints.structured(params, scales.given(weights)), state.multipliers)
     raw = trees.choose(keep, raw, state.constraints)
     c = scales.seen(raw)
     weights = merit.weights(c, state.shift, state.penalty)
-    added = f + added_within(inner, judged.state, judged.params)
+    added = f + added_within(inner, updated.state, updated.params)
     f = jnp.where(keep, added.astype(f.dtype), state.answer.value)
     slope, pull_back = jnp.where(keep, seen, state.slope), trees.norm(slopes).astype(f.dtype)
     violation = violation_of(c).astype(f.dtype)
-    residual = residual_of(judged.stationarity, scales, raw, c, weights, eps).astype(f.dtype)
+    residual = residual_of(updated.stationarity, scales, raw, c, weights, eps).astype(f.dtype)
     both = slackness(c, weights).astype(f.dtype)
 
     # The slope is the answer's: that of a rejected trial may be infinite, at a root or a logarithm.
     way = Way(unit * f, slope, pull_back, trees.norm(weights), least, violation)
-    seen = seen_of(judged, state, way, keep, (total < judged.value) & ~trees.all_finite(grad), eps)
+    seen = seen_of(updated, state, way, keep, (total < updated.value) & ~trees.all_finite(grad), eps)
     count = jnp.maximum(state.count + 1, 1)
     new = state._replace(
-        inner=judged.state, constraints=raw, multipliers=multipliers, slope=slope, count=count
+        inner=updated.state, constraints=raw, multipliers=multipliers, slope=slope, count=count
     )
     measure = jnp.maximum(violation, both)
     new = next_round(merit, new, seen, weights, measure, residual, eps)
-    status = verdict(new, judged.status, violation, seen, unit * f, eps)
+    status = termination_status(new, updated.status, violation, seen, unit * f, eps)
     outside = first & merit.interior & ~(jnp.max(c.inequality, initial=-jnp.inf) < 0)
     # From a start whose gradient is not finite no round leads on.
-    status = jnp.where(first & judged.lost, jnp.int8(Status.NONFINITE), status)
+    status = jnp.where(first & updated.lost, jnp.int8(Status.NONFINITE), status)
     status = jnp.where(outside, jnp.int8(Status.INFEASIBLE), status)
-    answer = Answer(judged.params, f, residual, status)
-    moves = trees.choose(seen.ended, _back_to(params, judged.params), judged.moves)
+    answer = Answer(updated.params, f, residual, status)
+    moves = trees.choose(seen.ended, _back_to(params, updated.params), updated.moves)
     return moves, trees.keep_types(new._replace(answer=answer), state)
 
 

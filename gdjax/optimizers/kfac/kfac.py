@@ -91,8 +91,8 @@ def _penalty_levels(composite: Composite, params: Params, network: Network) -> l
     vector, back = trees.flat(params)
     signs = back(_signs(vector.size, vector.dtype))
     bent = hessian(composite.penalty, params).product(signs)
-    bends = [sign * bend for sign, bend in zip(_leaves(signs), _leaves(bent), strict=True)]
-    return [jnp.maximum(jnp.mean(kronecker.joined(layer, bends)), 0) for layer in network.layers]
+    curvatures = [sign * curvature for sign, curvature in zip(_leaves(signs), _leaves(bent), strict=True)]
+    return [jnp.maximum(jnp.mean(kronecker.joined(layer, curvatures)), 0) for layer in network.layers]
 
 
 def _alone(network: Network, composite: Composite, curvature: Any, params: Params, grads, level) -> dict:
@@ -121,28 +121,28 @@ def _inner(a: Any, b: Any) -> jax.Array:
     return sum(products[1:], products[0])
 
 
-def _bends(composite: Composite, metric: MatVec, params: Params, steps: Params) -> jax.Array:
+def _curvatures(composite: Composite, metric: MatVec, params: Params, steps: Params) -> jax.Array:
     """The curvature of the model between steps, ``(k, k)``: a pass forward for each, none back."""
     tangents = jax.vmap(jax.linearize(composite.model, params)[1])(steps)
-    bends = _inner(tangents, jax.vmap(metric)(tangents))
+    curvatures = _inner(tangents, jax.vmap(metric)(tangents))
     if composite.penalty is not None:
-        bends += _inner(steps, jax.vmap(hessian(composite.penalty, params).product)(steps))
-    return bends
+        curvatures += _inner(steps, jax.vmap(hessian(composite.penalty, params).product)(steps))
+    return curvatures
 
 
-def _least(bends: jax.Array, slopes: jax.Array) -> jax.Array:
+def _least(curvatures: jax.Array, slopes: jax.Array) -> jax.Array:
     r"""The minimizer of :math:`b^T w + \tfrac12 w^T Q w` over two weights; over the first where both are one line.
 
     Without positive curvature along the first step, that step as it is.
     """
-    curved = jnp.diagonal(bends) > 0
-    scales = jnp.where(curved, 1 / jnp.sqrt(jnp.where(curved, jnp.diagonal(bends), 1)), 0)
-    cosine, right = bends[0, 1] * scales[0] * scales[1], slopes * scales
+    curved = jnp.diagonal(curvatures) > 0
+    scales = jnp.where(curved, 1 / jnp.sqrt(jnp.where(curved, jnp.diagonal(curvatures), 1)), 0)
+    cosine, right = curvatures[0, 1] * scales[0] * scales[1], slopes * scales
     rest = 1 - cosine**2
-    apart = curved[1] & (rest > jnp.finfo(bends.dtype).eps ** 0.5)
+    apart = curved[1] & (rest > jnp.finfo(curvatures.dtype).eps ** 0.5)
     both = (cosine * right[::-1] - right) / jnp.where(apart, rest, 1)
-    weights = jnp.where(apart, both, -right * jnp.array([1, 0], bends.dtype)) * scales
-    return jnp.where(curved[0], weights, jnp.array([1, 0], bends.dtype))
+    weights = jnp.where(apart, both, -right * jnp.array([1, 0], curvatures.dtype)) * scales
+    return jnp.where(curved[0], weights, jnp.array([1, 0], curvatures.dtype))
 
 
 def _same(outputs: Any) -> Any:
@@ -193,11 +193,11 @@ def _update(parts, updates, state, params: Any = None, *, value: Any = None, val
     if learning_rate is None:
         steps = [jnp.concatenate([new, old[None]]) for new, old in zip(steps, state.last, strict=True)]
     slopes = _inner(steps, [g[None] for g in grads])[:, 0]
-    bends = jnp.zeros((), level.dtype)
+    curvatures = jnp.zeros((), level.dtype)
     if learning_rate is None or isinstance(damping, Levenberg):
-        bends = _bends(composite, metric, params, jax.vmap(typed)(steps))
+        curvatures = _curvatures(composite, metric, params, jax.vmap(typed)(steps))
     if learning_rate is None:
-        weights = _least(bends + level * _inner(steps, steps), slopes)
+        weights = _least(curvatures + level * _inner(steps, steps), slopes)
     else:
         rate = learning_rate(count) if callable(learning_rate) else learning_rate
         weights = jnp.asarray(rate, slopes.dtype)[None]
@@ -205,8 +205,8 @@ def _update(parts, updates, state, params: Any = None, *, value: Any = None, val
     if isinstance(damping, Levenberg):
         checks.require("kfac with Levenberg damping", value=value)
         change = value_fn(optax.apply_updates(params, typed(move))) - value
-        foretold = jnp.dot(weights, slopes) + 0.5 * jnp.dot(weights, bends @ weights)
-        level = damping.after(level, reduction_ratio(change, foretold))
+        predicted = jnp.dot(weights, slopes) + 0.5 * jnp.dot(weights, curvatures @ weights)
+        level = damping.after(level, reduction_ratio(change, predicted))
     last = move if learning_rate is None else []
     state = trees.keep_types(KfacState(count + 1, level, factors, inverses, last), state)
     return typed(move), state

@@ -137,7 +137,7 @@ def covariance(objective: Any, params: Params) -> jax.Array:
     J}
 
     The same in every unit of the parameters: the columns of J are brought to one size before its rank is
-    judged. Where J has not full rank this is the limit of :math:`\hat\sigma^2 (J^T J + \epsilon D^2)^{-1}`: a
+    tested. Where J has not full rank this is the limit of :math:`\hat\sigma^2 (J^T J + \epsilon D^2)^{-1}`: a
     parameter that the data do not determine has an infinite variance, two of which only the sum is determined
     have a covariance of minus infinity, and what the data determine keeps its finite entries. NaN where the
     Jacobian or a residual is not finite, and, for what is determined, where there are no more residuals than

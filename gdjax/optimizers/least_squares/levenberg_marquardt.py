@@ -21,7 +21,7 @@ from gdjax.linalg.jacobians import Spectrum, damped_solve, require_composite, ro
 from gdjax.linalg.subproblems import Move, norm
 from gdjax.objectives import differentiability
 from gdjax.optimizers.blocks import acceptance
-from gdjax.optimizers.blocks.acceptance import Base, Judgement
+from gdjax.optimizers.blocks.acceptance import Acceptance, Base
 from gdjax.types import Answer, Scalar, ScalarLike, Status, Transformation
 
 __all__ = [
@@ -40,12 +40,12 @@ class Damping(NamedTuple):
 
     Attributes:
       first: ``(spectrum, scaled_norm_of_x) -> numbers`` of shape (2,).
-      next: ``(numbers, judgement) -> numbers`` after a trial.
+      next: ``(numbers, acceptance) -> numbers`` after a trial.
       shift: ``(numbers, spectrum) -> mu``.
     """
 
     first: Callable[[Spectrum, Scalar], jax.Array]
-    next: Callable[[jax.Array, Judgement], jax.Array]
+    next: Callable[[jax.Array, Acceptance], jax.Array]
     shift: Callable[[jax.Array, Spectrum], Scalar]
 
 
@@ -94,12 +94,12 @@ def _region_first(factor, found, size):
     return jnp.stack([radius, radius])
 
 
-def _region_next(numbers, judged):
+def _region_next(numbers, tested):
     radius = numbers[0]
-    reach = judged.length / judged.along
-    good = (judged.ratio >= 0.75) & (reach >= 0.9 * radius)
+    reach = tested.length / tested.along
+    good = (tested.ratio >= 0.75) & (reach >= 0.9 * radius)
     grown = jnp.where(good, jnp.maximum(radius, 2 * reach), radius)
-    radius = acceptance.capped(jnp.where(judged.ratio < 0.25, judged.shrink * judged.length, grown))
+    radius = acceptance.capped(jnp.where(tested.ratio < 0.25, tested.shrink * tested.length, grown))
     return jnp.stack([radius, radius])
 
 
@@ -123,10 +123,10 @@ def _nielsen_first(relative, found, size):
     return jnp.stack([jnp.where(first > 0, first, 1), jnp.full_like(first, 2)])
 
 
-def _nielsen_next(numbers, judged):
+def _nielsen_next(numbers, tested):
     shift, growth = numbers
-    ratio = jnp.clip(judged.ratio, -1, 2)
-    good = judged.ratio > 0
+    ratio = jnp.clip(tested.ratio, -1, 2)
+    good = tested.ratio > 0
     least = jnp.finfo(shift.dtype).tiny
     lower = jnp.maximum(shift * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3), least)
     higher = jnp.minimum(shift * growth, jnp.finfo(shift.dtype).max ** 0.5)
@@ -235,7 +235,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     old = acceptance.join(state.base, state.answer)
     origin, _ = trees.flat(old.answer.params)
     whole = jnp.all(jnp.isfinite(grad))
-    maybe = acceptance.judge(old, x, value, jnp.where(whole, grad, old.grad)).accept
+    maybe = acceptance.test(old, x, value, jnp.where(whole, grad, old.grad)).accept
 
     def fresh():
         rows, rest = rows_at(composite, params, x.dtype)
@@ -256,15 +256,15 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     stale = (state.spectrum, grad, state.sizes, jnp.zeros((), x.dtype))
     found, slope, sizes, gone = control_flow.cond(maybe, fresh, lambda: stale)
     grad = jnp.where(whole, grad, slope)
-    judged = acceptance.judge(old, x, value, grad)
-    judged = judged._replace(length=norm(state.spectrum.scales * (x - origin)))
+    tested = acceptance.test(old, x, value, grad)
+    tested = tested._replace(length=norm(state.spectrum.scales * (x - origin)))
     # Where a column has vanished, exp(-x) far out, a gradient of zero says nothing: no parameter was fitted there.
-    base = acceptance.move_to(old, judged, params, value, grad, jnp.maximum(norm(grad), gone))
+    base = acceptance.move_to(old, tested, params, value, grad, jnp.maximum(norm(grad), gone))
     here, first = base.answer.params, old.count == 0
-    found = trees.choose(judged.accept, found, state.spectrum)
-    sizes = jnp.where(judged.accept, sizes, state.sizes)
+    found = trees.choose(tested.accept, found, state.spectrum)
+    sizes = jnp.where(tested.accept, sizes, state.sizes)
     begin = damping.first(found, norm(found.scales * x))
-    numbers = jnp.where(judged.fresh, state.numbers, damping.next(state.numbers, judged))
+    numbers = jnp.where(tested.fresh, state.numbers, damping.next(state.numbers, tested))
     numbers = jnp.where(first, begin, numbers)
     shift = damping.shift(numbers, found)
     move = _move(found, shift, base.grad)
@@ -302,7 +302,7 @@ def levenberg_marquardt(
         geodesic, 0.75 in the paper; one more pass through the model an update. None takes straight steps.
 
     Returns:
-      A transformation that keeps an `Answer`; for its verdicts see `gdjax.trust_region`. Its residual is the norm of
+      A transformation that keeps an `Answer`; for its statuses see `gdjax.trust_region`. Its residual is the norm of
       the gradient; where a column of the Jacobian has vanished beside what it was (a rate that ran off, so that
       exp(-x) is zero), it is the norm of the residuals times the largest that the column was, and the run ends
       `Status.STALLED`: neither a solution nor a matter of rounding.

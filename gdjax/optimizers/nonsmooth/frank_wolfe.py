@@ -198,11 +198,11 @@ def _init(settings, params):
 def _bends(state, x, base, grad):
     """Whether the gradient bends at most as much as believed, and what to believe next."""
     s = x - base
-    far, bend = jnp.sum(s * s), jnp.sum((grad - state.grad) * s)
+    far, curvature_along = jnp.sum(s * s), jnp.sum((grad - state.grad) * s)
     slack = _ROUNDING * jnp.finfo(x.dtype).eps
     size = jnp.sqrt(jnp.sum(grad * grad)) + state.curvature * jnp.sqrt(jnp.sum(x * x))
-    holds = bend <= state.curvature * far + slack * size * jnp.sqrt(far)
-    seen = jnp.where(far > 0, bend / jnp.where(far > 0, far, 1), 0)
+    holds = curvature_along <= state.curvature * far + slack * size * jnp.sqrt(far)
+    seen = jnp.where(far > 0, curvature_along / jnp.where(far > 0, far, 1), 0)
     higher = jnp.where(jnp.isfinite(seen), jnp.maximum(2 * state.curvature, seen), 10 * state.curvature)
     return holds, jnp.where(holds, 0.9 * state.curvature, higher)
 
@@ -257,13 +257,13 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     gap = jnp.where(jnp.isfinite(gap), gap, jnp.inf)
     best = jnp.where(accept, f, state.answer.value)
     noise = _ROUNDING * jnp.finfo(x.dtype).eps * jnp.sum(jnp.abs(slope) * jnp.abs(here))
-    drowned = jnp.isfinite(gap) & (gap <= noise)
+    below_noise = jnp.isfinite(gap) & (gap <= noise)
     better = gap < 0.5 * state.least
-    idle = jnp.where(drowned & ~better, state.idle + 1, 0)
+    idle = jnp.where(below_noise & ~better, state.idle + 1, 0)
     failures = jnp.where(accept, 0, state.failures + 1)
     dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound | (~accept & (not isinstance(step, ShortStep)))
     worn = idle >= _PATIENCE
-    status = ended(dead | worn, drowned | worn, finite & sound)
+    status = ended(dead | worn, below_noise | worn, finite & sound)
     answer, least = Answer(back(here), best, gap, status), jnp.where(better, gap, state.least)
     counts = (state.count + 1, accepted, failures, idle)
     new = FrankWolfeState(answer, state.optimality, slope, curvature, *counts, least)

@@ -35,7 +35,7 @@ _LONGEST, _SHORTEST = 1e10, 1e-10
 
 
 def _near(x, grad):
-    """A gradient step as long as what is near a wall (`gdjax.linalg.boxes.NEAR`), and what its length was times."""
+    """A gradient step as long as what is near a bound (`gdjax.linalg.boxes.NEAR`), and what its length was times."""
     size, steep = (jnp.max(jnp.abs(v), initial=0) for v in (x, grad))
     known = (size > 0) & (steep > 0) & jnp.isfinite(steep)
     size, steep = jnp.where(known, NEAR * size, 1), jnp.where(known, steep, 1)
@@ -192,7 +192,7 @@ def _spectral_init(settings, params):
     return SpectralState(answer, optimality, zero, zero, values, one, one, one, none, none, none, unknown)
 
 
-class _Judged(NamedTuple):
+class _Acceptance(NamedTuple):
     step: jax.Array
     fresh: Scalar
     accept: Scalar
@@ -211,20 +211,20 @@ def _judge(state, x, base, f, grad, eps):
     share = (-0.5 * slope / (f - state.answer.value - slope)).astype(x.dtype)
     usual = finite & (share >= 0.1) & (share <= 0.9)
     shorter = jnp.where(usual, share, jnp.where(finite, 0.5, 0.1)) * state.along
-    return _Judged(step, fresh, accept, finite, shorter)
+    return _Acceptance(step, fresh, accept, finite, shorter)
 
 
-def _step_length(state, given, judged, x, grad):
+def _step_length(state, given, tested, x, grad):
     """Barzilai and Borwein's first, within a range of the start's."""
     size, far = length(grad), length(x)
     now = jnp.maximum(1, far) / jnp.where(size > 0, size, 1)
     guess = now if given is None else jnp.asarray(given, now.dtype)
     first = jnp.where(state.count <= 1, guess, state.first)
-    s, curved = judged.step, jnp.sum(judged.step * (grad - state.grad))
+    s, curved = tested.step, jnp.sum(tested.step * (grad - state.grad))
     spectral = jnp.where(curved > 0, jnp.sum(s * s) / jnp.where(curved > 0, curved, 1), jnp.inf)
     # Where gradients fall by more than the range allows for, by what the first step would be from here.
     spectral = jnp.clip(spectral, _SHORTEST * jnp.minimum(first, now), _LONGEST * jnp.maximum(first, now))
-    learnt = judged.accept & ~judged.fresh
+    learnt = tested.accept & ~tested.fresh
     return jnp.where(state.count <= 1, first, jnp.where(learnt, spectral, state.rate)), first
 
 
@@ -235,14 +235,14 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
     (x, back), (grad, _), (base, _) = flat(params), flat(updates), flat(state.answer.params)
     value = jnp.asarray(value)
     f = value.astype(state.answer.value.dtype)
-    judged = _judge(state, x, base, f, grad, float(jnp.finfo(value.dtype).eps))
-    accept = judged.accept
+    tested = _judge(state, x, base, f, grad, float(jnp.finfo(value.dtype).eps))
+    accept = tested.accept
 
     def now(new, old):
         return jnp.where(accept, new, old)
 
     here, slope, best = now(x, base), now(grad, state.grad), now(f, state.answer.value)
-    rate, first = _step_length(state, given, judged, x, grad)
+    rate, first = _step_length(state, given, tested, x, grad)
     start = state.count == 0  # the first move is onto the set
     point = back(jnp.where(start, here, here - rate * slope))
     target, _ = flat(numbers.nearest("spectral_projected_gradient", projection, point))
@@ -252,23 +252,23 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
     mapped = jnp.where(sound & ~start, mapped, jnp.inf).astype(f.dtype)
     residual = now(mapped, state.answer.residual)
     direction = now(target - here, state.direction)
-    along = now(jnp.ones_like(rate), judged.shorter)
+    along = now(jnp.ones_like(rate), tested.shorter)
     trial = jnp.where(accept, target, base + along * direction)
 
     level = length(slope) + length(here) / rate
-    drowned = jnp.isfinite(residual) & (residual <= _ROUNDING * jnp.finfo(x.dtype).eps * level)
+    below_noise = jnp.isfinite(residual) & (residual <= _ROUNDING * jnp.finfo(x.dtype).eps * level)
     better = residual < 0.5 * state.least
-    idle = jnp.where(drowned & ~better, state.idle + 1, 0)
+    idle = jnp.where(below_noise & ~better, state.idle + 1, 0)
     failures = jnp.where(accept, 0, state.failures + 1)
     dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound
     worn = idle >= _PATIENCE
-    status = ended(dead | worn, drowned | worn, judged.finite & sound)
+    status = ended(dead | worn, below_noise | worn, tested.finite & sound)
     status = jnp.where(fell(best, x.dtype), jnp.int8(Status.UNBOUNDED), status)
     status = jnp.where(
-        accept & ~judged.finite, jnp.int8(Status.NONFINITE), status
+        accept & ~tested.finite, jnp.int8(Status.NONFINITE), status
     )  # a base without a gradient
     values = jnp.roll(state.values, 1).at[0].set(f)
-    values = jnp.where(judged.fresh, jnp.full_like(values, -jnp.inf).at[0].set(f), values)
+    values = jnp.where(tested.fresh, jnp.full_like(values, -jnp.inf).at[0].set(f), values)
     new = SpectralState(
         Answer(back(here), best, residual, status),
         state.optimality,

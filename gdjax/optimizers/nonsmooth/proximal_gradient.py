@@ -74,7 +74,7 @@ def backtracked(first: Any = None, *, shrink: ScalarLike = 0.7, grow: ScalarLike
             \le F(x_k) + \tfrac{\beta_k^2}{2t} \lVert x_k - x_{k-1} \rVert^2
 
     For quadratic :math:`f` the first is the quadratic upper bound itself, written in gradients: it stays
-    sharp where values drown in rounding. The second follows from the bound for convex :math:`f`, and makes an
+    sharp where values are below the noise level. The second follows from the bound for convex :math:`f`, and makes an
     energy fall where :math:`f` is anything else. A rejected trial costs one evaluation.
 
     Args:
@@ -140,7 +140,7 @@ class ProximalState(NamedTuple):
     least: Scalar
 
 
-class _Judged(NamedTuple):
+class _Acceptance(NamedTuple):
     fresh: Scalar
     accept: Scalar
     rate: Scalar
@@ -175,7 +175,7 @@ def _as_told(rule, state, finite, fresh):
     """A number or a schedule: every finite trial is taken."""
     rate = rule(state.count) if callable(rule) else rule
     no = jnp.zeros_like(fresh)
-    return _Judged(fresh, fresh | finite, jnp.asarray(rate, state.rate.dtype), no, ~fresh & ~finite)
+    return _Acceptance(fresh, fresh | finite, jnp.asarray(rate, state.rate.dtype), no, ~fresh & ~finite)
 
 
 def _as_found(rule, state, x, grad, total, trial, finite, fresh):
@@ -186,16 +186,16 @@ def _as_found(rule, state, x, grad, total, trial, finite, fresh):
     slope, way = length(grad), length(x)
     # The move and the change of the gradient over their sizes: no product overflows.
     um, uh = unit(move)[0], jnp.maximum(unit(grad)[0], unit(h)[0])
-    far, bend = jnp.sum(jnp.square(move / um)), jnp.sum((grad / uh - h / uh) * (move / um))
+    far, curvature_along = jnp.sum(jnp.square(move / um)), jnp.sum((grad / uh - h / uh) * (move / um))
     room = _ROUNDING * eps * (slope / uh + way / t / uh)
-    bound = bend <= far * (um / t / uh) + room * jnp.sqrt(far)
+    bound = curvature_along <= far * (um / t / uh) + room * jnp.sqrt(far)
     noise = _ROUNDING * eps * jnp.maximum(jnp.abs(state.total), jnp.abs(total))
     before, here = state.beta * length(state.step), length(x - base)
     pull = 0.5 * (before * (before / t) - here * (here / t))
     energy = total <= state.total + pull.astype(wide) + jnp.where(jnp.isfinite(noise), noise, 0)
     accept = fresh | (finite & bound & energy)
     forget = ~accept & finite & bound & (state.beta > 0)
-    seen = jnp.where(bend > 0, far / bend * (um / uh), jnp.inf)
+    seen = jnp.where(curvature_along > 0, far / curvature_along * (um / uh), jnp.inf)
     shorter = jnp.where(finite, jnp.clip(seen, 0.05 * t, rule.shrink * t), 0.1 * t)
     shorter = jnp.where(forget, t, shorter)
     early = jnp.clip(seen, t, 10 * t)
@@ -206,7 +206,7 @@ def _as_found(rule, state, x, grad, total, trial, finite, fresh):
     start = guess if rule.first is None else jnp.asarray(rule.first, t.dtype)
     dead = state.failures >= 2 * jnp.finfo(x.dtype).nmant
     rate = jnp.where(state.count == 0, start, rate).astype(t.dtype)
-    return _Judged(fresh, accept, rate, forget, ~accept & dead)
+    return _Acceptance(fresh, accept, rate, forget, ~accept & dead)
 
 
 def _update(settings, updates, state, params=None, *, value: Any = None, **extra):
@@ -222,38 +222,38 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     first, same = state.count == 0, jnp.all(x == base)
     fresh = first | (same & ~state.still)
     if isinstance(rule, Backtracking):
-        judged = _as_found(rule, state, x, grad, total, (base, y, h), finite, fresh)
+        tested = _as_found(rule, state, x, grad, total, (base, y, h), finite, fresh)
     else:
-        judged = _as_told(rule, state, finite, fresh)
-    took = judged.accept & ~fresh
+        tested = _as_told(rule, state, finite, fresh)
+    took = tested.accept & ~fresh
     seen = Seen(state.total, total, jnp.sum((y - x) * (x - base)))
-    over = judged.forget | (took & restart(seen)) | first
+    over = tested.forget | (took & restart(seen)) | first
 
     def now(new, old):
-        return jnp.where(judged.accept, new, old)
+        return jnp.where(tested.accept, new, old)
 
     step = jnp.where(over, 0, jnp.where(took, x - base, state.step))
     change = jnp.where(over, 0, jnp.where(took, jnp.where(same, 0, grad - state.grad), state.change))
     normal = jnp.where(took, (y - x) / t - h, state.normal)
     here, slope, best = now(x, base), now(grad, state.grad), now(total, state.total)
-    asked, advanced = momentum(state.theta, judged.rate)
+    asked, advanced = momentum(state.theta, tested.rate)
     beta = jnp.where(over, 0, jnp.where(took, asked, beta)).astype(small)
     theta = jnp.where(over, 1, jnp.where(took, advanced, state.theta)).astype(small)
 
-    reach = here + beta * step - judged.rate * (slope + beta * change)
-    target, _ = flat(regularizer.prox(back(reach), judged.rate))
+    reach = here + beta * step - tested.rate * (slope + beta * change)
+    target, _ = flat(regularizer.prox(back(reach), tested.rate))
     sound = jnp.all(jnp.isfinite(target))
     target = jnp.where(sound, target.astype(small), here)
-    mapped = length(here - target) / jnp.minimum(judged.rate, 1)
+    mapped = length(here - target) / jnp.minimum(tested.rate, 1)
     mapped = jnp.where(sound & finite, mapped, jnp.inf)
     residual = jnp.where(first, mapped, length(slope + normal)).astype(wide)
     residual = now(residual, state.answer.residual)
-    drowned = residual <= _ROUNDING * jnp.finfo(small).eps * (length(slope) + length(here) / judged.rate)
-    drowned = drowned & jnp.isfinite(residual)
+    below_noise = residual <= _ROUNDING * jnp.finfo(small).eps * (length(slope) + length(here) / tested.rate)
+    below_noise = below_noise & jnp.isfinite(residual)
     better = residual < 0.5 * state.least
-    idle = jnp.where(drowned & ~better, state.idle + 1, 0)
+    idle = jnp.where(below_noise & ~better, state.idle + 1, 0)
     worn = idle >= _PATIENCE
-    status = ended(judged.dead | ~sound | worn, drowned | worn, finite & sound)
+    status = ended(tested.dead | ~sound | worn, below_noise | worn, finite & sound)
     status = jnp.where(fell(best, small), jnp.int8(Status.UNBOUNDED), status)
     shown = jnp.where(jnp.isfinite(best), best, jnp.where(first, f, state.answer.value))
     new = ProximalState(
@@ -264,13 +264,13 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
         step,
         change,
         normal,
-        judged.rate,
+        tested.rate,
         beta,
         theta,
         jnp.all(target == here) & ~first,
         state.count + 1,
-        jnp.where(judged.accept, 0, state.failures + 1),
-        state.rejected + ~judged.accept,
+        jnp.where(tested.accept, 0, state.failures + 1),
+        state.rejected + ~tested.accept,
         idle,
         jnp.where(better, residual, state.least),
     )

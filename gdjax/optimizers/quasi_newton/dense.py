@@ -205,7 +205,8 @@ def bfgs(
         H_+ = \Big(I - \frac{s y^T}{s^T y}\Big) \sigma H \Big(I - \frac{y s^T}{s^T y}\Big) + \frac{s s^T}{s^T y}
 
     with :math:`\sigma \ge 1` of `self_scaling`; ``scaling=None`` makes it the textbook's, :math:`\sigma = 1`. Pairs
-    whose curvature :math:`s^T y` drowns in rounding are skipped; where a search fails, :math:`H` starts anew. A step
+    whose curvature :math:`s^T y` is below the noise level are skipped; where a search fails, :math:`H` starts anew. A
+    step
     costs one evaluation and :math:`O(n^2)`; memory is :math:`n^2`. Choose it for smooth objectives of up to some
     hundred parameters, and for many small ones at once under ``vmap``.
 

@@ -107,7 +107,7 @@ def nonlinear_cg(
 
     .. math:: p_k = -g_k + \beta_k p_{k-1}, \qquad x_{k+1} = x_k + a_k p_k
 
-    The first trial of each search foresees the gain of the last step. The direction goes back to
+    The first trial of each search predicts the gain of the last step. The direction goes back to
     the negative gradient where it is no descent, where a search fails, and where successive gradients are far from
     orthogonal, :math:`|g_k^T g_{k-1}| \ge \nu\, g_k^T g_k`.
 

@@ -2,8 +2,8 @@ r"""Newton's method with adaptive cubic regularization.
 
 .. math:: p_k \in \arg\min_p \; g_k^T p + \tfrac12 p^T B_k p + \tfrac{\sigma_k}{3} \lVert p \rVert^3
 
-The weight :math:`\sigma_k` plays the part of an inverse radius: it grows where the model foretold badly and
-shrinks where it foretold well.
+The weight :math:`\sigma_k` plays the part of an inverse radius: it grows where the model predicted badly and
+shrinks where it predicted well.
 """
 
 from typing import Any, NamedTuple
@@ -57,11 +57,11 @@ def _first_weight(given, x, grad, factors):
     return automatic if given is None else jnp.asarray(given, x.dtype)
 
 
-def _next_weight(weight, judged):
+def _next_weight(weight, tested):
     tiny, huge = jnp.finfo(weight.dtype).tiny, jnp.finfo(weight.dtype).max ** 0.9
-    up = jnp.where(judged.ratio < acceptance.ACCEPT, 1 / judged.shrink**2, 2.0)
-    down = jnp.where(judged.ratio >= 0.9, 0.2, 1.0)
-    return jnp.clip(weight * jnp.where(judged.ratio < 0.1, up, down), tiny, huge)
+    up = jnp.where(tested.ratio < acceptance.ACCEPT, 1 / tested.shrink**2, 2.0)
+    down = jnp.where(tested.ratio >= 0.9, 0.2, 1.0)
+    return jnp.clip(weight * jnp.where(tested.ratio < 0.1, up, down), tiny, huge)
 
 
 def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
@@ -71,18 +71,18 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     x, back = trees.flat(params)
     grad, _ = trees.flat(updates)
     old = acceptance.join(state.base, state.answer)
-    judged = acceptance.judge(old, x, value, grad)
-    base = acceptance.move_to(old, judged, params, value, grad)
+    tested = acceptance.test(old, x, value, grad)
+    base = acceptance.move_to(old, tested, params, value, grad)
     origin, _ = trees.flat(base.answer.params)
     operator = acceptance.operator_at("cubic_newton", curvature, value_fn, base.answer.params)
-    factors = control_flow.cond(judged.accept, lambda: eigen(operator.dense()), lambda: state.factors)
+    factors = control_flow.cond(tested.accept, lambda: eigen(operator.dense()), lambda: state.factors)
     first = _first_weight(weight, origin, base.grad, factors)
-    size = jnp.where(judged.fresh, state.weight, _next_weight(state.weight, judged))
+    size = jnp.where(tested.fresh, state.weight, _next_weight(state.weight, tested))
     size = jnp.where(old.count == 0, first, size)
     move = cubic_step(factors, base.grad, size)
     # The model's gain counts the cubic too, as the acceptance test of the paper has it.
     length = norm(move.step)
-    counted = move._replace(bend=move.bend + 2 / 3 * (size * length) * length * length)
+    counted = move._replace(curvature_along=move.curvature_along + 2 / 3 * (size * length) * length * length)
     base, moves = acceptance.propose(base, counted, x, back)
     return moves, CubicState(base.answer, acceptance.split(base), factors, size)
 
@@ -100,7 +100,7 @@ def cubic_newton(weight: Any = None, *, curvature: Curvature = derivatives.hessi
       curvature: of `gdjax.derivatives`, the Hessian by default.
 
     Returns:
-      A transformation that keeps an `Answer`; for its verdicts see `gdjax.trust_region`.
+      A transformation that keeps an `Answer`; for its termination statuses see `gdjax.trust_region`.
 
     Raises:
       TypeError: without ``params``, ``value`` and ``value_fn`` in ``update``.

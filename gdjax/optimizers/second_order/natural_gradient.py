@@ -92,13 +92,13 @@ def sample_space(operator: Operator, right: jax.Array, unravel: Any, damping: Sc
 
 
 class NaturalState(NamedTuple):
-    """The last direction, and what the model foretold along it."""
+    """The last direction, and what the model predicted along it."""
 
     count: Scalar
     damping: Scalar
     direction: jax.Array
     slope: Scalar
-    bend: Scalar
+    curvature_along: Scalar
     value: Scalar
     origin: jax.Array
 
@@ -107,8 +107,8 @@ def _ratio(state: NaturalState, x: jax.Array, value: Scalar) -> Scalar:
     """The change in the objective over the model's, for the part of the direction that was taken."""
     d = state.direction
     along = jnp.dot(x - state.origin, d) / jnp.maximum(jnp.dot(d, d), jnp.finfo(d.dtype).tiny)
-    foretold = along * state.slope + 0.5 * along**2 * state.bend
-    return reduction_ratio(value - state.value, foretold)
+    predicted = along * state.slope + 0.5 * along**2 * state.curvature_along
+    return reduction_ratio(value - state.value, predicted)
 
 
 def natural_gradient(
@@ -192,9 +192,11 @@ def natural_gradient(
         if not adaptive:
             state = state._replace(count=state.count + 1, direction=direction)
             return unravel(direction), state
-        bend = jnp.dot(direction, product(direction))
+        curvature_along = jnp.dot(direction, product(direction))
         value = jnp.asarray(value, x.dtype)
-        state = NaturalState(state.count + 1, level, direction, jnp.dot(g, direction), bend, value, x)
+        state = NaturalState(
+            state.count + 1, level, direction, jnp.dot(g, direction), curvature_along, value, x
+        )
         return unravel(direction), state
 
     return optax.chain(

@@ -95,7 +95,7 @@ class Region(NamedTuple):
 
     radius: Scalar
     slope: Scalar
-    bend: Scalar
+    curvature_along: Scalar
 
 
 class Truncation(NamedTuple):
@@ -123,11 +123,11 @@ def _next_radius(region: Region, move, x):
     """As in a trust region, with the gain told by gradients; a step that the search has shortened bounds it."""
     length, along = norm(move.step), move.along.astype(x.dtype)
     radius = jnp.where(along < _SHORTENED, jnp.minimum(region.radius, length), region.radius)
-    foretold = -along * (region.slope + 0.5 * along * region.bend)
+    predicted = -along * (region.slope + 0.5 * along * region.curvature_along)
     gain = 0.5 * jnp.dot(move.change, move.step) - jnp.dot(move.grad, move.step)
     grown = jnp.where(length >= 0.9 * radius, jnp.maximum(radius, 2 * length), radius)
     radius = jnp.where(
-        gain >= 0.75 * foretold, grown, jnp.where(gain < 0.25 * foretold, 0.5 * length, radius)
+        gain >= 0.75 * predicted, grown, jnp.where(gain < 0.25 * predicted, 0.5 * length, radius)
     )
     radius = jnp.where(move.failed, length, radius)
     return jnp.where(move.paired, radius, acceptance.revived(region.radius, ~move.paired, x))
@@ -234,7 +234,7 @@ def newton(
     r"""Newton's method with a dense matrix.
 
     Cost an accepted step: the matrix (as n products) and :math:`O(n^3)` for its factors. Choose it for up to
-    some hundreds of parameters; with a rate it needs no judgement of values, and suits mini-batches and parts
+    some hundreds of parameters; with a rate it needs no acceptance test, and suits mini-batches and parts
     of a model: ``gdjax.partition({"head": gdjax.newton(1.0), "body": optax.adam(1e-3)}, labels)``.
 
     Args:

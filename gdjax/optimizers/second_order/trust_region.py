@@ -3,13 +3,13 @@ r"""Trust regions: a quadratic model, believed within a radius.
 .. math:: p_k \approx \arg\min_{\lVert p \rVert \le \Delta_k} \; g_k^T p + \tfrac12 p^T B_k p, \qquad
     \rho_k = \frac{f(x_k) - f(x_k + p_k)}{-g_k^T p_k - \tfrac12 p_k^T B_k p_k}
 
-The trial is accepted where :math:`\rho_k > 10^{-4}`; the radius shrinks where the model foretold badly
-(:math:`\rho_k < 1/4`) and grows where it foretold well and the radius was in the way. Where the foretold gain
+The trial is accepted where :math:`\rho_k > 10^{-4}`; the radius shrinks where the model predicted badly
+(:math:`\rho_k < 1/4`) and grows where it predicted well and the radius was in the way. Where the predicted gain
 is below the rounding of the value, gradients judge (see `gdjax.optimizers.blocks.acceptance`).
 
 A local model sees the finest structure of an objective and no more, and on a rough slope its radius stays as
-small as that; and where curvature drowns in rounding, each step falls as short as the one before. So where ten
-trials were accepted and the radius is in the way, or the next step foretells about as much as these have gained,
+small as that; and where curvature is below the noise level, each step falls as short as the one before. So where ten
+trials were accepted and the radius is in the way, or the next step predicts about as much as these have gained,
 one trial walks the way of these ten again, and further each time that this succeeds.
 
 Second derivatives of an objective that oscillates speak of the next wave and not of the slope. Where most of forty
@@ -40,7 +40,7 @@ __all__ = ["Pattern", "TrustRegionState", "trust_region"]
 _WALK = 10
 _STRIDE = 4.0
 _STEADY = 0.25
-"""The share of their mean gain that the next step must foretell for the last steps to have gone a steady pace."""
+"""The share of their mean gain that the next step must predict for the last steps to have gone a steady pace."""
 
 
 _SPELL = 40
@@ -117,14 +117,14 @@ def _init(parts, params):
     return TrustRegionState(base.answer, acceptance.split(base), zero, scale, factors, matrix, pattern, spell)
 
 
-def _walked(pattern, judged, x, value):
+def _walked(pattern, tested, x, value):
     """The pattern after a trial: it begins anew with data, where it was followed, and where it is long past."""
-    anew = judged.fresh | (pattern.trial & judged.accept) | (pattern.count >= 2 * _WALK)
-    reach = jnp.where(judged.accept, _STRIDE * pattern.reach, jnp.maximum(pattern.reach / _STRIDE, 1))
+    anew = tested.fresh | (pattern.trial & tested.accept) | (pattern.count >= 2 * _WALK)
+    reach = jnp.where(tested.accept, _STRIDE * pattern.reach, jnp.maximum(pattern.reach / _STRIDE, 1))
     return Pattern(
         jnp.where(anew, x, pattern.origin),
         jnp.where(anew, value, pattern.value),
-        jnp.where(anew, 0, pattern.count + judged.accept),
+        jnp.where(anew, 0, pattern.count + tested.accept),
         jnp.where(pattern.trial, reach, pattern.reach),
         jnp.asarray(False),
     )
@@ -134,7 +134,7 @@ def _walk_on(pattern, move, origin, value, far):
     """The way of the last steps again, where they gained by small and equal steps: it has to gain as one of them."""
     step = pattern.reach * (origin - pattern.origin)
     gain = ((pattern.value - value) / jnp.maximum(pattern.count, 1)).astype(step.dtype)
-    steady = -(move.slope + 0.5 * move.bend) >= _STEADY * gain
+    steady = -(move.slope + 0.5 * move.curvature_along) >= _STEADY * gain
     go = (pattern.count >= _WALK) & (steady | far) & (gain > 0)
     go &= jnp.all(jnp.isfinite(origin + step))
     again = Move(step, -gain / acceptance.ACCEPT, jnp.zeros_like(gain), move.scale)
@@ -142,7 +142,7 @@ def _walk_on(pattern, move, origin, value, far):
     return trees.choose(go, again, move), trees.choose(go, started, pattern)
 
 
-def _looked_at(spell: jax.Array, judged, value, radius, slope) -> tuple[jax.Array, Scalar]:
+def _looked_at(spell: jax.Array, tested, value, radius, slope) -> tuple[jax.Array, Scalar]:
     """The spell after a trial, and whether the model changes with it; new data start anew.
 
     A spell holds whether the secant matrix is in use, the trials since the model was looked at, how many of them were
@@ -151,17 +151,17 @@ def _looked_at(spell: jax.Array, judged, value, radius, slope) -> tuple[jax.Arra
     each array of a state is a program of its own to the compiler.
     """
     learned, count, hindered, begun, asked = spell
-    hindered, count = hindered + (~judged.accept | (judged.length >= 0.9 * radius)), count + 1
+    hindered, count = hindered + (~tested.accept | (tested.length >= 0.9 * radius)), count + 1
     over, gain = count >= _SPELL, begun - value
     # Where next to nothing is gained, as at a kink, no other model is asked: the radius may collapse, and say so.
     misled = (hindered >= _HINDERED * count) & (gain >= _WORTH * jnp.abs(value))
-    change = over & jnp.where(learned > 0, ~(gain >= asked), misled) & ~judged.fresh
-    begin = over | judged.fresh
+    change = over & jnp.where(learned > 0, ~(gain >= asked), misled) & ~tested.fresh
+    begin = over | tested.fresh
     early = begin | ((learned == 0) & (2 * count <= _SPELL))
     # Where the matrix was worse, second derivatives have four times as long.
     restart = jnp.where(change, jnp.where(learned > 0, -3.0, -1.0) * _SPELL, 0)
     new = [
-        jnp.where(judged.fresh, 0, jnp.where(change, 1 - learned, learned)),
+        jnp.where(tested.fresh, 0, jnp.where(change, 1 - learned, learned)),
         jnp.where(begin, restart, count),
         jnp.where(begin, 0, hindered),
         jnp.where(early, value, begun),
@@ -172,16 +172,16 @@ def _looked_at(spell: jax.Array, judged, value, radius, slope) -> tuple[jax.Arra
     return jnp.stack(new).astype(spell.dtype), change
 
 
-def _next_radius(radius: Scalar, judged, spell: Any) -> Scalar:
+def _next_radius(radius: Scalar, tested, spell: Any) -> Scalar:
     """The radius after a trial; while the secant matrix stands in, every step that is accepted opens it again.
 
-    A kink makes any model foretell badly, and a radius that has shrunk there would not grow again. The matrix learns
+    A kink makes any model predict badly, and a radius that has shrunk there would not grow again. The matrix learns
     from rejected trials how steep it is across the kink, and goes along it where it is let.
     """
-    after = acceptance.next_radius(radius, judged)
+    after = acceptance.next_radius(radius, tested)
     if isinstance(spell, tuple):
         return after
-    return jnp.where((spell[0] > 0) & judged.accept, jnp.maximum(after, _REGAIN * judged.length), after)
+    return jnp.where((spell[0] > 0) & tested.accept, jnp.maximum(after, _REGAIN * tested.length), after)
 
 
 def _relearned(matrix, pair, useful, slope, change, second):
@@ -219,17 +219,17 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     x, back = trees.flat(params)
     grad, _ = trees.flat(updates)
     old = acceptance.join(state.base, state.answer)
-    judged, s = acceptance.judge(old, x, value, grad), x - trees.flat(old.answer.params)[0]
-    judged = judged._replace(length=norm(state.scales * s))
-    base = acceptance.move_to(old, judged, params, value, grad)
+    tested, s = acceptance.test(old, x, value, grad), x - trees.flat(old.answer.params)[0]
+    tested = tested._replace(length=norm(state.scales * s))
+    base = acceptance.move_to(old, tested, params, value, grad)
     origin, _ = trees.flat(base.answer.params)
     walked, first, change = state.pattern.trial, old.count == 0, jnp.asarray(False)
-    pattern = _walked(state.pattern, judged, x, base.answer.value)
+    pattern = _walked(state.pattern, tested, x, base.answer.value)
 
     # A pair from a walk that failed spans too much to say anything of the curvature here.
-    useful = ~(judged.fresh | (walked & ~judged.accept))
+    useful = ~(tested.fresh | (walked & ~tested.accept))
     pair, slope = (s, grad - old.grad), norm(base.grad) / jnp.maximum(1, norm(origin))
-    matrix, spell, anew = state.matrix, state.spell, judged.accept
+    matrix, spell, anew = state.matrix, state.spell, tested.accept
     if isinstance(curvature, Secant):
         matrix = learned(curvature, matrix, pair, useful, slope, old.count)
         product, dense, anew = _times(matrix), lambda: matrix, None
@@ -238,7 +238,7 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
         operator = acceptance.operator_at("trust_region", curvature, value_fn, base.answer.params)
         product, dense = operator.product, operator.dense
         if not isinstance(matrix, tuple):
-            spell, change = _looked_at(spell, judged, base.answer.value, state.radius, old.move.slope)
+            spell, change = _looked_at(spell, tested, base.answer.value, state.radius, old.move.slope)
             second = (spell[0] > 0) & (spell[1] == 1 - _SPELL)
             matrix = _relearned(matrix, pair, useful, slope, change, second)
             anew |= (spell[0] > 0) | change
@@ -251,8 +251,8 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     start = acceptance.first_radius(
         radius, scale * origin, downhill, lambda v: subproblem.form(factors, product, v)
     )
-    kept = acceptance.revived(state.radius, judged.fresh, scale * origin)
-    size = jnp.where(judged.fresh | walked, kept, _next_radius(state.radius, judged, spell))
+    kept = acceptance.revived(state.radius, tested.fresh, scale * origin)
+    size = jnp.where(tested.fresh | walked, kept, _next_radius(state.radius, tested, spell))
     size = acceptance.capped(jnp.where(first, start, size))
     move = subproblem.solve(factors, product, downhill, size)
     # A first step that ends inside sets the scale.
@@ -296,7 +296,7 @@ def trust_region(
       curvature: ``(objective, params) -> Operator``, or a `Secant`.
 
     Returns:
-      A transformation that keeps an `Answer`. Its verdicts: `Status.NOISE_FLOOR` where the gain that is left
+      A transformation that keeps an `Answer`. Its statuses: `Status.NOISE_FLOOR` where the gain that is left
       is below what rounding resolves, `Status.STALLED` where the radius has collapsed otherwise,
       `Status.UNBOUNDED` where the value falls out of the range of its type, `Status.NONFINITE` where the
       gradient at the start is not finite.

@@ -69,7 +69,9 @@ def test_a_convex_model_in_a_box_is_minimized(x64, seed):
     (best,) = np.unique(np.round(local_minimizers(matrix, grad, low, high), 9), axis=0)
     move = BETWEEN(matrix, grad, 1e3, low, high)
     assert model(matrix, grad, np.asarray(move.step)) == pytest.approx(model(matrix, grad, best), rel=2e-3)
-    assert float(move.slope + 0.5 * move.bend) == pytest.approx(model(matrix, grad, np.asarray(move.step)))
+    assert float(move.slope + 0.5 * move.curvature_along) == pytest.approx(
+        model(matrix, grad, np.asarray(move.step))
+    )
 
 
 @pytest.mark.parametrize("radius", [1e-6, 0.3, 2.0])
@@ -248,7 +250,7 @@ def test_gauss_newton_curvature(x64):
 
 
 @pytest.mark.slow
-def test_verdicts(x64):
+def test_statuses(x64):
     @jax.jit
     def solve(slope, bend, lower, upper):
         method = gdjax.bounded_trust_region(lower, upper)

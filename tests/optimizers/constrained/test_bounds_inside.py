@@ -1,4 +1,4 @@
-"""Methods for constraints around inner methods that keep bounds: honest verdicts, and slopes without end at a bound."""
+"""Methods for constraints around inner methods that keep bounds: honest statuses, and slopes without end at a bound."""
 
 import jax
 import jax.numpy as jnp

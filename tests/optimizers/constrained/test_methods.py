@@ -1,4 +1,4 @@
-"""Methods for equality and inequality constraints: known optima, the formulas, honest verdicts, and the KKT report."""
+"""Methods for equality and inequality constraints: known optima, the formulas, honest statuses, and the KKT report."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Methods for constraints in any unit: verdict, answer and multipliers are the same, in the units given."""
+"""Methods for constraints in any unit: status, answer and multipliers are the same, in the units given."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def solve_hs71(inner, units):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("inner", INNER)
-def test_units_change_neither_verdict_nor_answer(x64, inner):
+def test_units_change_neither_status_nor_answer(x64, inner):
     """One quantity at a time in other units, then all of them: the answer is the published one."""
     one_by_one = np.concatenate([np.where(np.eye(4, dtype=bool), unit, 1.0) for unit in UNITS])
     mixed = 10.0 ** np.random.default_rng(1).uniform(-6, 6, (4, 4))

@@ -246,7 +246,7 @@ def test_a_plateau_is_no_solution(wide):
         ):
             objective = gdjax.least_squares(Partial(past, jnp.array([1.0, 2.0, 3.0])))
             run = gdjax.minimize(objective, jnp.array([0.3, 1.0]), method)
-            # Stalled where the column has vanished; before, what is left to gain may drown in rounding.
+            # Stalled where the column has vanished; before, what is left to gain may be below the noise level.
             assert run.status in (Status.STALLED, Status.NOISE_FLOOR)
             assert run.residual > 1e-3 or run.status == Status.NOISE_FLOOR
     finally:

@@ -152,8 +152,8 @@ def test_the_region_follows_the_gains_told_by_gradients(x64):
         along = length / np.linalg.norm(before.direction)
         radius = min(base.radius, length) if along < 0.9 else base.radius
         shortened += along < 0.9
-        foretold = -along * (base.slope + 0.5 * along * base.bend)
-        ratio = -0.5 * np.dot(before.grad + grad, step) / foretold
+        predicted = -along * (base.slope + 0.5 * along * base.curvature_along)
+        ratio = -0.5 * np.dot(before.grad + grad, step) / predicted
         if ratio >= 0.75 and length >= 0.9 * radius:
             radius = max(radius, 2 * length)
         elif ratio < 0.25:

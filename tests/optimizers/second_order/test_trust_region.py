@@ -47,7 +47,7 @@ def check_optimal(matrix, grad, radius, move):
     assert np.linalg.eigvalsh(matrix)[0] + shift >= -1e-7 * scale
     assert shift * (radius - size) <= 1e-6 * radius * (scale + np.linalg.norm(grad) / radius)
     model = grad @ p + 0.5 * p @ matrix @ p
-    assert float(move.slope + 0.5 * move.bend) == pytest.approx(
+    assert float(move.slope + 0.5 * move.curvature_along) == pytest.approx(
         model, rel=1e-7, abs=1e-12 * abs(float(move.slope))
     )
 
@@ -96,7 +96,7 @@ def test_others_lie_between_cauchy_and_exact(x64, name, case, radius):
     grad = np.random.default_rng(5).normal(size=4)
     found, best, least = (solve(matrix, grad, radius) for solve in (OTHERS[name], EXACT, OTHERS["cauchy"]))
     p = np.asarray(found.step)
-    gain, most, fewest = (-float(m.slope + 0.5 * m.bend) for m in (found, best, least))
+    gain, most, fewest = (-float(m.slope + 0.5 * m.curvature_along) for m in (found, best, least))
     assert np.linalg.norm(p) <= radius * (1 + 1e-9)
     assert gain == pytest.approx(-(grad @ p + 0.5 * p @ matrix @ p), rel=1e-9)
     assert fewest * (1 - 1e-9) <= gain <= most * (1 + 1e-9)
@@ -195,7 +195,7 @@ def test_a_rough_slope_is_walked_in_strides(x64):
 @pytest.mark.slow
 @pytest.mark.parametrize(("degree", "steps"), [(6, 25), (7, 90)])
 def test_a_steady_pace_is_walked_in_strides(degree, steps):
-    """Monomials in float32: the smallest curvatures drown in rounding, and steps fall as short as the one before."""
+    """Monomials in float32: the smallest curvatures are below noise, and steps fall as short as the one before."""
     t = jnp.linspace(0.0, 1.8, 20)
     rows, y = t[:, None] ** (2 * jnp.arange(degree)[None]), 10 * jnp.exp(-3 * t)
     run = gdjax.minimize(lambda x: jnp.sum((rows @ x - y) ** 2), jnp.ones(degree), gdjax.trust_region())
@@ -234,7 +234,7 @@ def test_nan_trials_shorten_the_step():
 
 
 @pytest.mark.slow
-def test_verdicts(x64):
+def test_statuses(x64):
     trust = gdjax.trust_region()
     linear = gdjax.minimize(lambda x: -jnp.exp(x[0]), jnp.array([1.0]), trust)
     assert linear.status == Status.UNBOUNDED
@@ -242,17 +242,17 @@ def test_verdicts(x64):
     nowhere = gdjax.minimize(lambda x: jnp.sum(x) * jnp.nan, jnp.array([1.0]), trust)
     assert (nowhere.status, nowhere.steps, nowhere.params[0]) == (Status.NONFINITE, 0, 1.0)
     with jax.enable_x64(False):
-        drowned = gdjax.minimize(
+        below_noise = gdjax.minimize(
             lambda x: 1e4 + jnp.sum(jnp.cosh(3 * x) - x), jnp.ones(3), trust, max_steps=200
         )
-    assert drowned.status in (Status.NOISE_FLOOR, Status.CONVERGED)
-    np.testing.assert_allclose(drowned.params, np.arcsinh(1 / 3) / 3, atol=1e-4)
+    assert below_noise.status in (Status.NOISE_FLOOR, Status.CONVERGED)
+    np.testing.assert_allclose(below_noise.params, np.arcsinh(1 / 3) / 3, atol=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wide", [False, True])
 def test_a_kink_is_no_noise_floor(wide):
-    """Where the radius collapses for want of smoothness, the gain foretold is small for the step being short."""
+    """Where the radius collapses for want of smoothness, the gain predicted is small for the step being short."""
 
     def kink(x):
         return 1 + jnp.abs(x[0] - 0.3) + x[1] ** 2
