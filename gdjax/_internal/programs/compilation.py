@@ -181,11 +181,5 @@ def compile_briefly(lowered: Any) -> Any:
     Args:
       lowered: what ``jax.jit(function).lower`` returns.
     """
-    if jax.default_backend() == "cpu":
-        # From version 0.11 of jaxlib on there are no older emitters.
-        for options in (_QUICK, {}):
-            try:
-                return lowered.compile(compiler_options={**options, "xla_backend_optimization_level": 0})
-            except jax.errors.JaxRuntimeError:  # an option that this version does not know
-                continue
-    return lowered.compile()
+    options = _options().quickest if jax.default_backend() == "cpu" else {}
+    return lowered.compile(compiler_options=options)
