@@ -14,26 +14,31 @@ import hypothesis
 import jax
 import pytest
 
-QUICK = "--xla_cpu_use_fusion_emitters=false"
-"""XLA's older way to compile what it has fused, in half the time or less; gdjax takes it for small runs by itself.
+QUICK = (
+    "--xla_cpu_use_fusion_emitters=false",  # the older way to compile what is fused; gdjax takes it by itself
+    "--xla_backend_optimization_level=0",  # LLVM's optimization of every loop
+    "--xla_cpu_parallel_codegen_split_count=1",  # one module for LLVM, not one for every few kernels
+    # Both clone every loop again and again to learn how often it turns.
+    "--xla_disable_hlo_passes=simplify-while-loops,while-loop-invariant-code-motion",
+)
+"""What XLA leaves out so that it compiles in a third of the time, to slower programs.
 
 Nearly all tests run a program of a few floats once, and what they wait for is the compiler. `XLA_FLAGS= python -m
-pytest` leaves it to gdjax, as for users, and so does one of CI's runs of all tests. Not without LLVM's optimization,
-which would halve it again: products and sums are then not fused, and a path in float32 that is settled by rounding
-is another one.
+pytest` compiles as for users, and so does one of CI's runs of all tests.
 """
 
 
-def _understood(flag):
-    """Whether this jaxlib knows a flag: a process that is given one that it does not know is aborted."""
+def _understood(*flags):
+    """Whether this jaxlib knows the flags: a process that is given one that it does not know is aborted."""
     parse = "from jaxlib import xla_client; xla_client.CompileOptions()"
-    env = {**os.environ, "XLA_FLAGS": flag}
+    env = {**os.environ, "XLA_FLAGS": " ".join(flags)}
     return not subprocess.run([sys.executable, "-c", parse], env=env, capture_output=True).returncode
 
 
 # JAX reads it when it first compiles. Asked once: workers inherit the answer.
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = QUICK if _understood(QUICK) else ""
+    known = QUICK if _understood(*QUICK) else filter(_understood, QUICK)
+    os.environ["XLA_FLAGS"] = " ".join(known)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -54,6 +59,16 @@ def _maps():
             return file.read().count(b"\n")
     except OSError:
         return 0
+
+
+# A trace makes many short-lived objects and few cycles; the default looks for cycles at every 700 of them.
+gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_collection_finish():
+    """What was imported stays: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 _turn = itertools.count()
