@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from functions import rosenbrock
+from functions import optimized, rosenbrock
 
 import gdjax
 from gdjax import Status, linesearch
@@ -219,7 +219,8 @@ def test_part_of_the_params_beside_another_method():
 
     def reached(head):
         optimizer = optax.partition({"adam": optax.adam(1e-2), "second": head}, labels)
-        return float(gdjax.minimize(loss, params, optimizer, stop=None, max_steps=300).value)
+        run = optimized(lambda at: gdjax.minimize(loss, at, optimizer, stop=None, max_steps=300))
+        return float(run(params).value)
 
     alone = reached(optax.adam(1e-2))
     for method in (gdjax.bfgs(), gdjax.lbfgs(), gdjax.nonlinear_cg()):

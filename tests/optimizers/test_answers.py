@@ -229,7 +229,11 @@ def residuals(x):
 
 
 OWN_ANSWERS = {
-    **{name: entry for name, entry in CATALOGUE.items() if hasattr(entry().init(START), "answer")},
+    **{
+        name: entry
+        for name, entry in CATALOGUE.items()
+        if hasattr(jax.eval_shape(entry().init, START), "answer")
+    },
     "projected": lambda: METHODS["projected"](1.0),
     "spectral": lambda: METHODS["spectral"](1.0),
     "mirror_descent": lambda: METHODS["mirror_descent"](1.0),

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from functions import rosenbrock
+from functions import optimized, rosenbrock
 from scipy import optimize
 
 import gdjax
@@ -199,7 +199,7 @@ def test_bounds_are_an_axis():
         return gdjax.minimize(rosenbrock, jnp.zeros(4), gdjax.lbfgsb(-upper, upper))
 
     uppers = jnp.array([0.3, 0.8, 5.0])
-    mapped, trial = jax.jit(jax.vmap(trial))(uppers), jax.jit(trial)
+    mapped, trial = optimized(jax.vmap(trial))(uppers), optimized(trial)
     for lane, upper in enumerate(uppers):
         np.testing.assert_allclose(mapped.params[lane], trial(upper).params, atol=2e-3)
         assert mapped.status[lane] in (Status.CONVERGED, Status.NOISE_FLOOR)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from functions import optimized
 
 import gdjax
 from gdjax.linalg import secant, subproblems
@@ -198,7 +199,8 @@ def test_a_steady_pace_is_walked_in_strides(degree, steps):
     """Monomials in float32: the smallest curvatures are below noise, and steps fall as short as the one before."""
     t = jnp.linspace(0.0, 1.8, 20)
     rows, y = t[:, None] ** (2 * jnp.arange(degree)[None]), 10 * jnp.exp(-3 * t)
-    run = gdjax.minimize(lambda x: jnp.sum((rows @ x - y) ** 2), jnp.ones(degree), gdjax.trust_region())
+    loss = lambda x: jnp.sum((rows @ x - y) ** 2)  # noqa: E731
+    run = optimized(lambda start: gdjax.minimize(loss, start, gdjax.trust_region()))(jnp.ones(degree))
     exact = np.linalg.lstsq(np.asarray(rows, float), np.asarray(y, float), rcond=None)[1]
     assert run.status == Status.NOISE_FLOOR
     assert run.steps < steps
