@@ -16,5 +16,5 @@ def optimized(function):
 
     For paths in float32 that are settled by rounding: without it products and sums are not fused.
     """
-    quick = compilation._QUICK if compilation._understood() else {}
+    quick = compilation._options().quick
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 3, **quick})
