@@ -21,11 +21,11 @@ QUICK = (
     # Both clone every loop again and again to learn how often it turns.
     "--xla_disable_hlo_passes=simplify-while-loops,while-loop-invariant-code-motion",
 )
-"""What XLA leaves out so that it compiles in a third of the time, to slower programs.
+"""What XLA leaves out so that it compiles in less than half the time, to slower programs.
 
 Nearly all tests run a program of a few floats once, and what they wait for is the compiler. `XLA_FLAGS= python -m
-pytest` compiles as for users, and so does one of CI's runs of all tests. Without LLVM's
-optimization products and sums are not fused: where rounding settles a path, a test compiles by `functions.optimized`.
+pytest` compiles as for users, and so does one of CI's runs of all tests. Without LLVM's optimization products and sums
+are not fused: where rounding settles a path, a test compiles by `functions.optimized`.
 """
 
 

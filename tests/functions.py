@@ -1,4 +1,4 @@
-"""Functions that several test files minimize, and a way to compile as for users."""
+"""Functions that several test files minimize, and a way to compile with all optimization."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ def rosenbrock(x):
 
 
 def optimized(function):
-    """`jax.jit` with LLVM's optimization, which the tests' flags leave out, and as gdjax compiles small runs.
+    """`jax.jit` with LLVM's optimization, which the tests' flags leave out, and gdjax where there is little to do.
 
     For paths in float32 that are settled by rounding: without it products and sums are not fused.
     """
