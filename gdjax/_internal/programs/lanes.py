@@ -14,7 +14,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 from gdjax._internal import control_flow
-from gdjax._internal.programs import jaxprs
+from gdjax._internal.programs import jaxprs, primitives
 
 __all__ = ["Inspect", "Queue", "Runs", "lane_count", "through", "while_loop"]
 
@@ -28,6 +28,12 @@ FEWEST = 8
 """Lanes that are worth a step."""
 WORTH = 2**22
 """Bytes of all runs under ``vmap`` from which on lanes are worth the time to compile them."""
+MANY = 512
+"""Runs under ``vmap`` from which on lanes are worth it where each step factors matrices, some 30 us for each run.
+
+A library factors one after the other, of runs that have ended too. Lanes take some 4 s more to compile: as long as 512
+runs of Levenberg-Marquardt wait for one among them that goes on for 300 steps.
+"""
 BLOCK = 2**16
 """Bytes of lanes that are refilled at a time."""
 
@@ -209,6 +215,7 @@ def _loop(test: jaxprs.Program, step: jaxprs.Program) -> Callable[..., Leaves]:
         return lax.while_loop(lambda s: test(asked, *s), lambda s: step(given, *s), state)
 
     loop = custom_vmap(plain)
+    costly = jaxprs.attempt(primitives.factors, step.jaxpr, otherwise=False)
 
     @loop.def_vmap
     def rule(runs, mapped, asked, given, state):
@@ -221,7 +228,7 @@ def _loop(test: jaxprs.Program, step: jaxprs.Program) -> Callable[..., Leaves]:
         own = sum(size if not each else size // runs for size, each in zip(kept, batched, strict=True))
         lanes = runs
         # A symbolic size is no number.
-        if isinstance(runs * own, int) and runs * own >= WORTH:
+        if isinstance(runs * own, int) and (runs * own >= WORTH or (runs >= MANY and costly)):
             lanes = lane_count(own, sum(sizes) - sum(kept), runs)
         if 2 * lanes > runs:
             axes = jax.tree.map(lambda each: 0 if each else None, tuple(mapped))

@@ -4,7 +4,7 @@ from typing import Any
 
 from gdjax._internal.programs import jaxprs
 
-__all__ = ["differentiable", "elemental", "refused"]
+__all__ = ["differentiable", "elemental", "factors", "refused"]
 
 _ELEMENTAL = frozenset(
     """abs acos acosh add add_any and argmax argmin asin asinh atan atan2 atanh bitcast_convert_type broadcast_in_dim
@@ -49,6 +49,16 @@ def elemental(program: Any) -> bool:
         elif name not in _ELEMENTAL and not (name == "dot_general" and _matrix_vector(eqn)):
             return False
     return True
+
+
+_FACTORIZATIONS = frozenset("cholesky eig eigh geqrf householder_product lu schur svd tridiagonal".split())
+
+
+def factors(program: Any) -> bool:
+    """Whether a program factors matrices: a library does it, and under ``vmap`` for one after the other."""
+    return any(
+        eqn.primitive.name in _FACTORIZATIONS or any(map(factors, jaxprs.inside(eqn))) for eqn in program.eqns
+    )
 
 
 _IN_PLACE = frozenset("checkpoint closed_call cond core_call jit pjit remat scan".split())

@@ -74,6 +74,22 @@ def test_what_is_not_mapped_is_shared(few):
     np.testing.assert_allclose(totals, by_hand(27, 1.0)[1] * np.arange(RUNS), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("runs", "size", "expected"), [(512, 5, True), (511, 5, False), (512, 1, False)])
+def test_small_runs_that_factor_matrices_go_through_lanes(runs, size, expected):
+    """A library does it for one after the other: for those that have ended too, under one vmap."""
+
+    def root(x):
+        turn = jnp.linalg.cholesky if size > 1 else jnp.sqrt
+        return lanes.while_loop(lambda s: s[0, 0] > 1.01, turn, x * jnp.eye(size))
+
+    starts = jnp.linspace(1.0, 9.0, runs)
+    assert uses_lanes(jax.vmap(root), starts) == expected
+    if expected:
+        halvings = np.ceil(np.log2(np.maximum(np.log(np.asarray(starts, float)) / np.log(1.01), 1)))
+        roots = np.asarray(starts, float) ** (0.5**halvings)
+        np.testing.assert_allclose(jax.vmap(root)(starts)[:, 0, 0], roots, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_vmaps_inside_each_other(few):
     numbers, scales = jnp.arange(1, RUNS + 1), jnp.linspace(0.5, 2.0, 19)
