@@ -19,7 +19,7 @@ from gdjax import linesearch, projections, regularizers, schedules, stopping
 from gdjax.objectives import derivatives
 from gdjax.optimizers.blocks import damping
 from gdjax.optimizers.kfac import fisher_estimators
-from gdjax.optimizers.least_squares import levenberg_marquardt
+from gdjax.optimizers.least_squares import damping_rules
 from gdjax.optimizers.nonsmooth import admm, frank_wolfe, mirror, momentum, proximal_gradient
 from gdjax.optimizers.second_order import natural_gradient, newton
 
@@ -116,8 +116,8 @@ METHODS = [
     (lambda: gdjax.levenberg_marquardt(damping=1e-3), TypeError, "levenberg_marquardt: damping must be a Damping such as nielsen(1e-3), got float 0.001"),
     (lambda: gdjax.levenberg_marquardt(scaling="columns"), TypeError, "levenberg_marquardt: scaling must be a function of (rows, previous), got str 'columns'"),
     (lambda: gdjax.levenberg_marquardt(geodesic=-0.75), ValueError, "levenberg_marquardt: geodesic must be above 0, got -0.75"),
-    (lambda: levenberg_marquardt.nielsen(0), ValueError, "nielsen: relative must be above 0, got 0"),
-    (lambda: levenberg_marquardt.region(MINUS), ValueError, "region: factor must be above 0, got -1.0"),
+    (lambda: damping_rules.nielsen(0), ValueError, "nielsen: relative must be above 0, got 0"),
+    (lambda: damping_rules.region(MINUS), ValueError, "region: factor must be above 0, got -1.0"),
     (lambda: gdjax.bfgs(0.1), TypeError, "bfgs: search must be a Search of gdjax.linesearch, such as strong_wolfe(), got float 0.1"),
     (lambda: gdjax.bfgs(linesearch.strong_wolfe), TypeError, "bfgs: search must be a Search of gdjax.linesearch, such as strong_wolfe(), got the function"),
     (lambda: gdjax.dfp("strong_wolfe"), TypeError, "dfp: search must be a Search of gdjax.linesearch, such as strong_wolfe(), got str 'strong_wolfe'"),

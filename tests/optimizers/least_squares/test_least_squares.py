@@ -9,7 +9,7 @@ import scipy.optimize
 
 import gdjax
 from gdjax.linalg.jacobians import rows_at
-from gdjax.optimizers.least_squares import levenberg_marquardt
+from gdjax.optimizers.least_squares import damping_rules, levenberg_marquardt
 
 Status = gdjax.Status
 TIMES = np.linspace(0, 4, 20)
@@ -36,7 +36,7 @@ RESIDUALS = {
 }
 METHODS = {
     "region": gdjax.levenberg_marquardt,
-    "nielsen": lambda: gdjax.levenberg_marquardt(damping=levenberg_marquardt.nielsen()),
+    "nielsen": lambda: gdjax.levenberg_marquardt(damping=damping_rules.nielsen()),
     "uniform": lambda: gdjax.levenberg_marquardt(scaling=levenberg_marquardt.uniform),
     "geodesic": lambda: gdjax.levenberg_marquardt(geodesic=0.75),
 }
@@ -165,7 +165,7 @@ def test_numbers_may_be_traced_and_the_state_keeps_its_types(x64):
     f = gdjax.least_squares(valley)
 
     def steps(factor):
-        method = gdjax.levenberg_marquardt(damping=levenberg_marquardt.region(factor))
+        method = gdjax.levenberg_marquardt(damping=damping_rules.region(factor))
         return gdjax.minimize(f, jnp.array([-1.2, 1.0]), method).steps
 
     np.testing.assert_array_equal(jax.vmap(steps)(jnp.array([0.1, 1.0])), [steps(0.1), steps(1.0)])
