@@ -1,15 +1,40 @@
-"""How methods that judge their own progress end: the words that several of them share."""
+"""How methods that test their own trials end: what several of them share."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from gdjax.types import Scalar, Status
 
-__all__ = ["ended", "faded", "fell"]
+__all__ = ["Progress", "ended", "faded", "fell"]
 
 _FADING = 0.9
 """What is left of the largest curvature with each step: what held far away says nothing of rounding here."""
+
+
+class Progress(NamedTuple):
+    """Whether a residual still falls where it is below the noise level.
+
+    Attributes:
+      idle: steps below the noise level since it last halved.
+      least: the residual then.
+    """
+
+    idle: Scalar
+    least: Scalar
+
+    def after(self, residual: Scalar, below_noise: Scalar) -> "Progress":
+        """The progress after a step.
+
+        Args:
+          residual: after it.
+          below_noise: whether that is as small as rounding allows.
+        """
+        # Rounding moves a residual, but seldom to its half.
+        better = residual < 0.5 * self.least
+        return Progress(
+            jnp.where(below_noise & ~better, self.idle + 1, 0), jnp.where(better, residual, self.least)
+        )
 
 
 def ended(over: Scalar, below_noise: Scalar, finite: Any = True) -> Scalar:

@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from gdjax import projections
 from gdjax._internal import checks, trees
-from gdjax._internal.termination import ended
+from gdjax._internal.termination import Progress, ended
 from gdjax._internal.trees import flat
 from gdjax.linalg.vectors import landing
 from gdjax.objectives.implicit import fixed_point
@@ -36,7 +36,9 @@ __all__ = [
 ]
 
 _ROUNDING = 8
+"""Rounding of the gap, in units of eps times the sizes of its terms."""
 _PATIENCE = 30
+"""Steps below the noise level before a method says so: the gap does not fall at each step."""
 
 
 def simplex_vertex(grad: Params, total: ScalarLike = 1.0) -> Params:
@@ -154,8 +156,7 @@ class FrankWolfeState(NamedTuple):
       count: updates made.
       accepted: points accepted after the start.
       failures: trials rejected in a row.
-      idle: steps at the level of rounding.
-      least: the least gap.
+      progress: that of the gap.
     """
 
     answer: Answer
@@ -165,8 +166,7 @@ class FrankWolfeState(NamedTuple):
     count: Scalar
     accepted: Scalar
     failures: Scalar
-    idle: Scalar
-    least: Scalar
+    progress: Progress
 
 
 class _Settings(NamedTuple):
@@ -192,11 +192,13 @@ def _init(settings, params):
     one = jnp.ones((), x.dtype)
     projection = settings.projection
     optimality = None if projection is None else trees.optimality(projection, _conditions)
-    return FrankWolfeState(answer, optimality, jnp.zeros_like(x), one, none, none, none, none, unknown)
+    return FrankWolfeState(
+        answer, optimality, jnp.zeros_like(x), one, none, none, none, Progress(none, unknown)
+    )
 
 
-def _bends(state, x, base, grad):
-    """Whether the gradient bends at most as much as believed, and what to believe next."""
+def _holds(state, x, base, grad):
+    """Whether the curvature along the step is at most what was believed, and what to believe next."""
     s = x - base
     far, curvature_along = jnp.sum(s * s), jnp.sum((grad - state.grad) * s)
     slack = _ROUNDING * jnp.finfo(x.dtype).eps
@@ -232,7 +234,7 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(grad))
     curvature, accept = state.curvature, fresh | finite
     if isinstance(step, ShortStep):
-        holds, believed = _bends(state, x, base, grad)
+        holds, believed = _holds(state, x, base, grad)
         accept = fresh | (finite & holds)
         curvature = jnp.where(fresh, curvature, jnp.where(finite, believed, 10 * curvature))
     here, slope = jnp.where(accept, x, base), jnp.where(accept, grad, state.grad)
@@ -258,15 +260,13 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     best = jnp.where(accept, f, state.answer.value)
     noise = _ROUNDING * jnp.finfo(x.dtype).eps * jnp.sum(jnp.abs(slope) * jnp.abs(here))
     below_noise = jnp.isfinite(gap) & (gap <= noise)
-    better = gap < 0.5 * state.least
-    idle = jnp.where(below_noise & ~better, state.idle + 1, 0)
+    progress = state.progress.after(gap, below_noise)
     failures = jnp.where(accept, 0, state.failures + 1)
     dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound | (~accept & (not isinstance(step, ShortStep)))
-    worn = idle >= _PATIENCE
+    worn = progress.idle >= _PATIENCE
     status = ended(dead | worn, below_noise | worn, finite & sound)
-    answer, least = Answer(back(here), best, gap, status), jnp.where(better, gap, state.least)
-    counts = (state.count + 1, accepted, failures, idle)
-    new = FrankWolfeState(answer, state.optimality, slope, curvature, *counts, least)
+    answer, counts = Answer(back(here), best, gap, status), (state.count + 1, accepted, failures)
+    new = FrankWolfeState(answer, state.optimality, slope, curvature, *counts, progress)
     return back(landing(x, trial)), trees.keep_types(new, state)
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from gdjax._internal import checks, trees
-from gdjax._internal.termination import ended, fell
+from gdjax._internal.termination import Progress, ended, fell
 from gdjax._internal.trees import flat, length
 from gdjax.linalg.boxes import NEAR
 from gdjax.linalg.vectors import landing
@@ -164,8 +164,7 @@ class SpectralState(NamedTuple):
       along: :math:`\lambda` of the pending trial.
       count: updates made.
       failures: trials rejected in a row.
-      idle: steps at the level of rounding since the residual last halved.
-      least: the residual then.
+      progress: that of the residual.
     """
 
     answer: Answer
@@ -178,8 +177,7 @@ class SpectralState(NamedTuple):
     along: Scalar
     count: Scalar
     failures: Scalar
-    idle: Scalar
-    least: Scalar
+    progress: Progress
 
 
 def _spectral_init(settings, params):
@@ -189,7 +187,9 @@ def _spectral_init(settings, params):
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
     values = jnp.full((int(settings.memory),), -jnp.inf, unknown.dtype)
     optimality = trees.optimality(settings.projection, _conditions)
-    return SpectralState(answer, optimality, zero, zero, values, one, one, one, none, none, none, unknown)
+    return SpectralState(
+        answer, optimality, zero, zero, values, one, one, one, none, none, Progress(none, unknown)
+    )
 
 
 class _Acceptance(NamedTuple):
@@ -200,7 +200,7 @@ class _Acceptance(NamedTuple):
     shorter: Scalar
 
 
-def _judge(state, x, base, f, grad, eps):
+def _test(state, x, base, f, grad, eps):
     """Armijo's test against the highest of the last values; a shorter share of the way where it fails."""
     step = x - base
     fresh = (state.count <= 1) | jnp.all(step == 0)
@@ -235,7 +235,7 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
     (x, back), (grad, _), (base, _) = flat(params), flat(updates), flat(state.answer.params)
     value = jnp.asarray(value)
     f = value.astype(state.answer.value.dtype)
-    tested = _judge(state, x, base, f, grad, float(jnp.finfo(value.dtype).eps))
+    tested = _test(state, x, base, f, grad, float(jnp.finfo(value.dtype).eps))
     accept = tested.accept
 
     def now(new, old):
@@ -257,11 +257,10 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
 
     level = length(slope) + length(here) / rate
     below_noise = jnp.isfinite(residual) & (residual <= _ROUNDING * jnp.finfo(x.dtype).eps * level)
-    better = residual < 0.5 * state.least
-    idle = jnp.where(below_noise & ~better, state.idle + 1, 0)
+    progress = state.progress.after(residual, below_noise)
     failures = jnp.where(accept, 0, state.failures + 1)
     dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound
-    worn = idle >= _PATIENCE
+    worn = progress.idle >= _PATIENCE
     status = ended(dead | worn, below_noise | worn, tested.finite & sound)
     status = jnp.where(fell(best, x.dtype), jnp.int8(Status.UNBOUNDED), status)
     status = jnp.where(
@@ -280,8 +279,7 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
         along,
         state.count + 1,
         failures,
-        idle,
-        jnp.where(better, residual, state.least),
+        progress,
     )
     return back(landing(x, trial)), trees.keep_types(new, state)
 

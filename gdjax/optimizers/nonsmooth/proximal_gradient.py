@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from gdjax._internal import arguments, checks, trees
-from gdjax._internal.termination import ended, fell
+from gdjax._internal.termination import Progress, ended, fell
 from gdjax._internal.trees import flat, length, unit
 from gdjax.linalg.vectors import landing
 from gdjax.objectives.implicit import fixed_point
@@ -118,8 +118,7 @@ class ProximalState(NamedTuple):
       count: updates made.
       failures: trials rejected in a row.
       rejected: trials rejected.
-      idle: steps at the level of rounding since the residual last halved.
-      least: the residual then.
+      progress: that of the residual.
     """
 
     answer: Answer
@@ -136,8 +135,7 @@ class ProximalState(NamedTuple):
     count: Scalar
     failures: Scalar
     rejected: Scalar
-    idle: Scalar
-    least: Scalar
+    progress: Progress
 
 
 class _Acceptance(NamedTuple):
@@ -164,10 +162,22 @@ def _init(settings, params):
     unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     one = jnp.ones((), x.dtype)
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
-    still, counts = jnp.asarray(False), (none, none, none, none)
+    still, counts = jnp.asarray(False), (none, none, none)
     optimality = trees.optimality(settings.regularizer, _conditions, _penalty)
     return ProximalState(
-        answer, optimality, unknown, zero, zero, zero, zero, one, 0 * one, one, still, *counts, unknown
+        answer,
+        optimality,
+        unknown,
+        zero,
+        zero,
+        zero,
+        zero,
+        one,
+        0 * one,
+        one,
+        still,
+        *counts,
+        Progress(none, unknown),
     )
 
 
@@ -250,9 +260,8 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     residual = now(residual, state.answer.residual)
     below_noise = residual <= _ROUNDING * jnp.finfo(small).eps * (length(slope) + length(here) / tested.rate)
     below_noise = below_noise & jnp.isfinite(residual)
-    better = residual < 0.5 * state.least
-    idle = jnp.where(below_noise & ~better, state.idle + 1, 0)
-    worn = idle >= _PATIENCE
+    progress = state.progress.after(residual, below_noise)
+    worn = progress.idle >= _PATIENCE
     status = ended(tested.dead | ~sound | worn, below_noise | worn, finite & sound)
     status = jnp.where(fell(best, small), jnp.int8(Status.UNBOUNDED), status)
     shown = jnp.where(jnp.isfinite(best), best, jnp.where(first, f, state.answer.value))
@@ -271,8 +280,7 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
         state.count + 1,
         jnp.where(tested.accept, 0, state.failures + 1),
         state.rejected + ~tested.accept,
-        idle,
-        jnp.where(better, residual, state.least),
+        progress,
     )
     return back(landing(x, target)), trees.keep_types(new, state)
 
