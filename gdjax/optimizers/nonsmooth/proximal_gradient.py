@@ -162,23 +162,9 @@ def _init(settings, params):
     unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     one = jnp.ones((), x.dtype)
     answer = Answer(params, unknown, unknown, jnp.int8(Status.RUNNING))
-    still, counts = jnp.asarray(False), (none, none, none)
+    still, rest = jnp.asarray(False), (none, none, none, Progress(none, unknown))
     optimality = trees.optimality(settings.regularizer, _conditions, _penalty)
-    return ProximalState(
-        answer,
-        optimality,
-        unknown,
-        zero,
-        zero,
-        zero,
-        zero,
-        one,
-        0 * one,
-        one,
-        still,
-        *counts,
-        Progress(none, unknown),
-    )
+    return ProximalState(answer, optimality, unknown, zero, zero, zero, zero, one, 0 * one, one, still, *rest)
 
 
 def _as_told(rule, state, finite, fresh):
