@@ -187,15 +187,16 @@ def _runs(
     engine: Engine, regions: list[Region], bar: Any
 ) -> Iterator[tuple[Region, dict[str, np.ndarray], dict[str, float]]]:
     """Runs boxes; yields each with its results and what the manifest notes of it."""
-    begin, compiled = time.perf_counter(), 0.0
+    begin, before, compiled = time.perf_counter(), engine.seconds, 0.0
     finished = engine.finished(bar.started([region.box for region in regions]))
     for region, (box, found) in zip(regions, finished, strict=True):
         bar.finished(box, found)
-        spent, new = time.perf_counter() - begin, engine.seconds - compiled
+        # What was compiled meanwhile, where memory ran out or runs were lost, is no time of the box.
+        spent, new = time.perf_counter() - begin - (engine.seconds - before), engine.seconds - compiled
         lanes = engine.program.lanes or Lanes(0, 0)
         yield (
             region,
             found,
             {"seconds": spent, "compile_seconds": new, "lanes": lanes.count, "ticks": lanes.ticks},
         )
-        begin, compiled = time.perf_counter(), engine.seconds
+        begin, before, compiled = time.perf_counter(), engine.seconds, engine.seconds

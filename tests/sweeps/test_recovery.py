@@ -1,5 +1,7 @@
 """Runs of fixed length that are lost on the way: a sweep says of them what a run alone says."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,3 +86,11 @@ def test_without_axes_and_with_two():
     for other in range(3):
         np.testing.assert_array_equal(both.status.sel(other=other), each.status)
         np.testing.assert_allclose(both.params.sel(other=other), each.params, rtol=1e-5)
+
+
+def test_what_the_way_back_takes_to_compile_is_counted_once(tmp_path):
+    begin = time.perf_counter()
+    found = gdjax.sweep(
+        lambda rate: one_batch_a_seed(rate), {"rate": RATES}, store=tmp_path / "r.zarr", progress=False
+    )
+    assert 0 < found.attrs["compile_seconds"] < found.attrs["wall_seconds"] < time.perf_counter() - begin
