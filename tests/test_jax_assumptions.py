@@ -205,6 +205,19 @@ def fixed():
     return jax.jit(lambda: run.solve().params)()
 
 
+def recorded():
+    """Rows that are read off the params alone."""
+    run = gdjax.Run(
+        rosenbrock,
+        jnp.array([-1.2, 1.0]),
+        optax.sgd(1e-3),
+        stop=None,
+        max_steps=40,
+        record=lambda s: s.params,
+    )
+    return jax.jit(lambda: run.solve().trace)()
+
+
 def gradient():
     return jax.jit(lambda x: scalarize.value_and_grad(rosenbrock)(x))(jnp.array([-1.2, 1.0]))
 
@@ -225,6 +238,7 @@ BROKEN = {
     "called": (fixed,),
     "contracted": (grid,),
     "moving": (gradient,),
+    "used": (recorded,),
     "_programs": (grid, lanes, mapped, fixed, gradient),
 }
 

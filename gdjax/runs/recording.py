@@ -74,11 +74,14 @@ class Reads(NamedTuple):
 
 
 def reads(recorder: Recorder | None, params: Params, value: Scalar) -> Reads:
-    """What a recorder reads; found by tracing it with params and a value like these."""
+    """What a recorder reads; found by tracing it with params and a value like these, and all where that fails."""
     if recorder is None:
         return Reads(False, False)
     step = Step(jnp.int32(0), params, value, value, value)
-    places = jax.tree.unflatten(jax.tree.structure(step), jaxprs.used(recorder.read, step))
+    leaves = jaxprs.attempt(jaxprs.used, recorder.read, step, otherwise=None)
+    if leaves is None:
+        return Reads(True, True)
+    places = jax.tree.unflatten(jax.tree.structure(step), leaves)
     return Reads(places.value or places.residual, places.move)
 
 

@@ -297,7 +297,7 @@ class Run:
         if self.stop is None:
             state = self.init()
             bare = not answers.keeps(state.optimizer, state.params)
-            return self.result(scan.through(self, state) if bare else scan.careful(self, state))
+            return self.result(scan.through(self, state) if bare else scan.checked(self, state))
         if self.draws_batches and self.objective.full is None:
             return self.looped()
         found, result = implicit.detached(self._until_done)

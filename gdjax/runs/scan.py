@@ -1,9 +1,9 @@
-"""The fixed-length form, fast: bare steps in blocks, and care only where a block went wrong.
+"""The fixed-length form, fast: unchecked steps in blocks, checked ones only where a block went wrong.
 
 Between two checks a step is the gradient, the update and nothing else. A block in which a value or a
 gradient was not finite is found at its end: by what params and state carry on, and where they may not,
-by sums to which every step adds nothing but its poison (0 v is NaN where v is not finite). From the
-start of the last sound block the driver's careful step then finds the last finite point.
+by sums to which every step adds nothing but a NaN flag (0 v is NaN where v is not finite). From the
+start of the last sound block the driver's checked step then finds the last finite point.
 
 Reverse mode keeps the state at each block's start and goes through a block's steps again when it comes
 to it: memory of about twice the root of the number of steps, for one forward pass more.
@@ -32,7 +32,7 @@ __all__ = [
     "Unchecked",
     "back",
     "blocks",
-    "careful",
+    "checked",
     "in_blocks",
     "through",
     "unchecked",
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class Position(NamedTuple):
-    """Where a run stands, as far as a bare step needs to know.
+    """Where a run stands, as far as an unchecked step needs to know.
 
     Attributes:
       params: the point to evaluate next.
@@ -96,7 +96,7 @@ class _Watch:
 
     A gradient that params or the optimizer's state remember is seen there at a block's end. One that
     they may forget (clipped, zeroed, masked), and a value that may be NaN where the gradient is not,
-    poisons a sum at every step. A value that can only overflow is looked at between blocks, unless
+    flags a sum at every step. A value that can only overflow is looked at between blocks, unless
     that needs a batch.
     """
 
@@ -114,7 +114,7 @@ class _Watch:
         leaves = [leaf for leaf, hidden in zip(jax.tree.leaves(grad), self.hidden, strict=True) if hidden]
         return leaves if self.overflows else [value, *leaves]
 
-    def poison(self, sums: list[jax.Array], value: Scalar, grad: Params) -> list[jax.Array]:
+    def flag(self, sums: list[jax.Array], value: Scalar, grad: Params) -> list[jax.Array]:
         return [old + 0 * new for old, new in zip(sums, self.suspects(value, grad), strict=True)]
 
     def finite(self, sums: list[jax.Array], after: Position) -> Scalar:
@@ -125,7 +125,7 @@ class _Watch:
 
 
 def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Position, Position, Scalar, Any]:
-    """Goes through all blocks with bare steps.
+    """Goes through all blocks with unchecked steps.
 
     Returns:
       The position after the blocks; the start of the last block up to which everything was finite
@@ -135,23 +135,23 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
     watch = _Watch(run, start, value)
     reads = recording.reads(run.record, start.params, value)
 
-    def bare(carry, _):
+    def step(carry, _):
         position, sums = carry
         value, grad, position = run.move(position)
         position = memory_layout.runs_last(position)
-        return (position, watch.poison(sums, value, grad)), None
+        return (position, watch.flag(sums, value, grad)), None
 
     def row(carry, _):
         position, sums = carry
         if run.record is None:
-            return control_flow.scan(bare, carry, length=cut.every)
+            return control_flow.scan(step, carry, length=cut.every)
         if not (reads.evaluation or reads.move):
             read = run.record.read(Step(position.draws, position.params, value, value, value))
-            return control_flow.scan(bare, carry, length=cut.every)[0], read
+            return control_flow.scan(step, carry, length=cut.every)[0], read
         found, grad, after = run.move(position)
         ahead = trees.distance(after.params, position.params)
         read = run.record.read(Step(position.draws, position.params, found, trees.norm(grad), ahead))
-        carry, _ = control_flow.scan(bare, (after, watch.poison(sums, found, grad)), length=cut.every - 1)
+        carry, _ = control_flow.scan(step, (after, watch.flag(sums, found, grad)), length=cut.every - 1)
         return carry, read
 
     def block(carry, _):
@@ -168,8 +168,8 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
     return end, sound, finite, rows
 
 
-def careful(run: Any, state: Any, steps: int | None = None) -> Any:
-    """The state after ``steps`` careful steps, by default after all of a run."""
+def checked(run: Any, state: Any, steps: int | None = None) -> Any:
+    """The state after ``steps`` checked steps, by default after all of a run."""
     steps = run.max_steps + 1 if steps is None else steps
     step = jax.checkpoint(lambda s, _: (run.step(s), None), prevent_cse=False)
     return control_flow.scan(step, state, length=steps)[0]
@@ -222,7 +222,7 @@ def unchecked(run: Any, start: Any, look: Callable[[Position], tuple[Scalar, Par
     )
     left = run.max_steps - cut.number * cut.length
     if left:
-        near = careful(run, near, left + 1)
+        near = checked(run, near, left + 1)
         return Unchecked(near, (near.steps >= 0) & (near.status != Status.NONFINITE), sound)
     return Unchecked(*_last(run, near, *look(end)), sound)
 
@@ -277,15 +277,15 @@ def back(run: Any, start: Any, sound: Position, trace: Any, lost: Any = True) ->
 def through(run: Any, start: Any) -> Any:
     """The state after all steps of a run whose optimizer keeps no answer of its own.
 
-    Equal to `careful` in everything. A run that was lost goes back to where it was sound last, and finds its end
-    from there by careful steps. No derivative passes through a lost run.
+    Equal to `checked` in everything. A run that was lost goes back to where it was sound last, and finds its end
+    from there by checked steps. No derivative passes through a lost run.
 
     Args:
       run: as `unchecked` takes it; ``done`` and ``unrecorded`` are used too.
       start: its first state.
     """
     if not in_blocks(run):
-        return careful(run, start)
+        return checked(run, start)
     near, finite, sound = unchecked(run, start, run.move)
     far = back(run, start, sound, near.trace, ~finite)
     keep = ("answer", "steps", "status")

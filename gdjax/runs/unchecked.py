@@ -4,7 +4,10 @@ One program that holds both compiles twice as long, and most runs need only the 
 makes the second one where some were lost.
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+import jax
 
 from gdjax.optimizers import answers
 from gdjax.runs import recording, scan
@@ -13,23 +16,25 @@ from gdjax.runs.run import Run
 from gdjax.runs.scan import Position
 from gdjax.types import Result, Scalar
 
-__all__ = ["divides", "recover", "solve"]
+__all__ = ["recover", "solve"]
 
 
-def divides(run: Run) -> bool:
-    """Whether a run goes in two programs: of fixed length, not too short, by a method without answers of its own."""
-    if run.stop is not None or not scan.in_blocks(run):
-        return False
-    state = run.init()
-    return not answers.keeps(state.optimizer, state.params)
+def solve(run: Run) -> tuple[Result, Scalar, Position] | None:
+    """What a run comes to, whether that can be trusted, and up to where all was finite.
 
+    Where it can be trusted it is what ``run.solve()`` says.
 
-def solve(run: Run) -> tuple[Result, Scalar, Position]:
-    """What a run that `divides` comes to, whether that can be trusted, and up to where all was finite.
+    Args:
+      run: the run.
 
-    Where it can, it is what ``run.solve()`` says.
+    Returns:
+      None where it does not go in two programs: it stops by itself, is too short, or its method keeps an `Answer`.
     """
+    if run.stop is not None or not scan.in_blocks(run):
+        return None
     start, everything = run.init(), run.draws_batches and run.objective.full is not None
+    if answers.keeps(start.optimizer, start.params):
+        return None
 
     def on_all_data(position):
         return *value_and_grad(run.value_fn(), position.params), position
@@ -47,12 +52,14 @@ def solve(run: Run) -> tuple[Result, Scalar, Position]:
     return result, finite, sound
 
 
-def recover(run: Run, sound: Position, trace: Any) -> Result:
+def recover(run: Run, sound: Position, rows: Sequence[Any]) -> Result:
     """What ``run.solve()`` says of a run that was not finite all the way, without its optimizer's state.
 
     Args:
       run: the run.
       sound: as `solve` returns it.
-      trace: that of the result of `solve`.
+      rows: the leaves of the trace that `solve` returns.
     """
-    return run.result(scan.back(run, run.init(), sound, trace))
+    start = run.init()
+    trace = jax.tree.unflatten(jax.tree.structure(start.trace), rows)
+    return run.result(scan.back(run, start, sound, trace))

@@ -16,7 +16,7 @@ from gdjax.sweeps.tracing import recovering
 __all__ = ["recover"]
 
 TOGETHER = 64
-"""The most lost runs that are recovered at a time: few are lost, and most of these after some steps."""
+"""The most lost runs that are recovered at a time: all of them step until the last has ended."""
 
 
 def recover(
@@ -36,7 +36,7 @@ def recover(
       names: the array axes, outermost first.
       values: the chunk's.
       params: whether the results' params are outputs.
-      traces: the outputs that were recorded on the way.
+      traces: the outputs that were recorded on the way, in the order of the trace's leaves.
       ran: what the chunk's program made of it.
     """
     lost, begin = ran.lost, time.perf_counter()
@@ -52,7 +52,7 @@ def recover(
             for value, place in zip(values, places, strict=True)
         ]
         there = places or None  # a sweep without axes has one run
-        recorded = {name: ran.found[name][there] for name in traces}
+        recorded = [ran.found[name][there] for name in traces]
         return point, jax.tree.map(lambda leaf: leaf[there], lost.sound), recorded
 
     def padded(rows):
@@ -61,7 +61,9 @@ def recover(
     kept, arguments = kept_for(trial, PROGRAMS), of(padded(lost.runs))
     key = ("recover", case(fixed, names, list(arguments), params))
     seconds = 0.0
-    if key not in kept:
+    if key in kept:
+        kept.move_to_end(key)
+    else:
         back = jax.vmap(recovering(at_point(trial, fixed, names), params))
         # It takes about as many steps as a block has.
         kept[key] = compilation.compile_briefly(jax.jit(back).lower(*arguments))

@@ -144,8 +144,9 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Calla
             return _arrays(outcome)
         run = outcome
         if not apart(run):
-            if unchecked.divides(run):
-                result, finite, sound = unchecked.solve(run)
+            divided = unchecked.solve(run)
+            if divided is not None:
+                result, finite, sound = divided
                 found = _results(run, result, params, strides)
                 notes["outputs"], notes["sound"] = map(jax.tree.structure, (found, (finite, sound)))
                 return found, (finite, sound)
@@ -182,19 +183,15 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Calla
 
 
 def recovering(one: Callable[..., Any], params: bool) -> Callable[..., dict[str, jax.Array]]:
-    """What a run that was lost came to: ``(point, sound, found) -> outputs``, given what `traced` made of it.
+    """What a run that was lost came to: ``(point, sound, rows) -> outputs``, given what `traced` made of it.
 
     Args:
       one: the trial as a function of one point.
       params: whether the results' params are outputs.
     """
 
-    def recover(point, sound, found):
+    def recover(point, sound, rows):
         run = one(*point)
-        trace = run.init().trace
-        trace = jax.tree.unflatten(
-            jax.tree.structure(trace), [found[name] for name in _named(trace, "trace")]
-        )
-        return _results(run, unchecked.recover(run, sound, trace), params, {})
+        return _results(run, unchecked.recover(run, sound, rows), params, {})
 
     return recover

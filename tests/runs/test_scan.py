@@ -1,4 +1,4 @@
-"""The fixed-length form in blocks against the careful step at every step, and against NumPy."""
+"""The fixed-length form in blocks against the checked step at every step, and against NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ def rosenbrock(x):
 
 
 def reference(run):
-    """The careful step, everywhere."""
-    return run.result(scan.careful(run, run.init()))
+    """The checked step, everywhere."""
+    return run.result(scan.checked(run, run.init()))
 
 
 def assert_same(found, expected, rtol=2e-6):
@@ -32,7 +32,7 @@ def assert_same(found, expected, rtol=2e-6):
 
 
 def both(make, *points):
-    """Fast and careful results of a vmapped run."""
+    """Fast and checked results of a vmapped run."""
     fast = jax.jit(jax.vmap(lambda *point: make(*point).solve()))(*points)
     slow = jax.jit(jax.vmap(lambda *point: reference(make(*point))))(*points)
     return fast, slow
@@ -41,7 +41,7 @@ def both(make, *points):
 @pytest.mark.parametrize(
     ("max_steps", "record"), [(0, 1), (1, None), (50, 3), (97, None), (97, 1), (100, 50), (100, 200)]
 )
-def test_equals_the_careful_step(max_steps, record, x64):
+def test_equals_the_checked_step(max_steps, record, x64):
     recorder = None if record is None else gdjax.every(record, lambda step: step)
 
     def make(rate):
