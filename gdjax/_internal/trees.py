@@ -56,7 +56,12 @@ class Count(int):
 
 def callables_as_trees(tree: Any) -> Any:
     """Wraps bare functions in ``Partial``, so that the tree may cross ``jit`` and ``vmap``."""
-    return jax.tree.map(lambda leaf: Partial(leaf) if callable(leaf) else leaf, tree)
+    leaves, structure = jax.tree.flatten(tree)
+    if not any(
+        map(callable, leaves)
+    ):  # the common case: a tree is taken apart in less time than it is put together
+        return tree
+    return jax.tree.unflatten(structure, [Partial(leaf) if callable(leaf) else leaf for leaf in leaves])
 
 
 def _weak(leaf: Any) -> bool:

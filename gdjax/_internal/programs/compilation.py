@@ -81,9 +81,13 @@ def _traced(leaves: Iterable[Any]) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
+_ask = jax.jit(lambda: 0)
+"""A program of nothing: started in a tenth of the time of an operation by itself."""
+
+
 def _outermost() -> bool:
     """Whether no transformation is under way: options are taken at the top only."""
-    return not isinstance(jax.lax.neg(np.int32(0)), Tracer)
+    return not isinstance(_ask(), Tracer)
 
 
 def _on_one_device(arrays: Iterable[Any]) -> bool:
@@ -95,14 +99,12 @@ class _Way(NamedTuple):
     """How a program is compiled.
 
     Attributes:
-      whole: the program as JAX compiles it, or the quick way.
-      structure: of what it returns.
-      kernel: the program as one kernel, if it may be that.
+      first: what is called, with a structure and its leaves.
+      otherwise: what is called from then on where XLA cannot compile the first.
     """
 
-    whole: Callable[[Any], Any]
-    structure: Any
-    kernel: Callable[..., tuple[list[Any], jax.Array]] | None
+    first: Callable[..., Any]
+    otherwise: Callable[..., Any] | None = None
 
 
 def _touched(leaf: jax.Array) -> jax.Array:
@@ -111,22 +113,40 @@ def _touched(leaf: jax.Array) -> jax.Array:
     return jnp.any(jnp.ravel(data)[:1] != 0)
 
 
-def _one_kernel(program: Any, options: dict[str, Any]) -> Callable[..., tuple[list[Any], jax.Array]]:
-    """A program of arrays as one kernel: what it comes to, and a truth value that means nothing."""
+def _one_kernel(plain: Any, options: dict[str, Any]) -> Callable[..., tuple[Any, jax.Array]]:
+    """The program of a pytree as one kernel: what it comes to, and a truth value that means nothing.
 
-    @jax.jit
-    def body(*leaves: Any) -> tuple[list[Any], jax.Array]:
-        with set_xla_metadata(**dict.fromkeys(_KERNEL)):  # of the call, not of the calls in it
-            # XLA aborts over an argument that nothing reads any more once the program is simplified (jaxlib 0.10.2).
-            read = jnp.stack([_touched(leaf) for leaf in leaves])
-            return jaxprs.evaluate(program.jaxpr, program.consts, leaves), jnp.any(read)
+    Args:
+      plain: ``jax.jit`` of a function of the pytree.
+      options: what else is asked of XLA.
+    """
 
-    @partial(jax.jit, compiler_options=options)
-    def call(*leaves: Any) -> tuple[list[Any], jax.Array]:
+    @partial(jax.jit, static_argnums=0, compiler_options=options)
+    def call(structure: Any, *leaves: Any) -> tuple[Any, jax.Array]:
+        traced = plain.trace(
+            jax.tree.unflatten(structure, leaves)
+        )  # kept by JAX from when this way was chosen
+        program = traced.jaxpr
+
+        @jax.jit
+        def body(*leaves: Any) -> tuple[list[Any], jax.Array]:
+            with set_xla_metadata(**dict.fromkeys(_KERNEL)):  # of the call, not of the calls in it
+                # XLA aborts over an argument that nothing reads any more once a program is simplified (jaxlib 0.10.2).
+                read = jnp.stack([_touched(leaf) for leaf in leaves])
+                return jaxprs.evaluate(program.jaxpr, program.consts, leaves), jnp.any(read)
+
         with set_xla_metadata(**_KERNEL):
-            return body(*leaves)
+            found, read = body(*leaves)
+        return jax.tree.unflatten(jax.tree.structure(traced.out_info), found), read
 
     return call
+
+
+def _form(leaf: Any) -> tuple[Any, ...]:
+    """What the choice of a way depends on, of an array or a number that a program takes."""
+    if isinstance(leaf, jax.Array):
+        return leaf.shape, leaf.dtype, leaf.sharding
+    return type(leaf), np.shape(leaf), getattr(leaf, "dtype", None)
 
 
 def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable[[Any], Any]:
@@ -134,44 +154,63 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
 
     Only on a processor, and only at the top: inside another ``jit`` or a ``vmap`` it is ``jax.jit``.
 
+    The ways are a few ``jax.jit`` of the function with options of their own, and look at all that ``jax.jit`` looks at.
+    Which of them is taken is remembered by the structure and the shapes of what it takes, so that a second call traces
+    nothing and asks little.
+
     Args:
       function: what is compiled.
       times: of the same pytree, how often its program goes through what it holds.
     """
     config: Any = jax.config
     plain = jax.jit(function)
-    known: weakref.WeakKeyDictionary[Any, _Way] = weakref.WeakKeyDictionary()
+    known: dict[Any, _Way] = {}
 
-    def choose(traced: Any, turns: int) -> _Way:
-        program, structure, options = traced.jaxpr, jax.tree.structure(traced.out_info), _options()
+    def flat(structure: Any, *leaves: Any) -> Any:
+        return plain(jax.tree.unflatten(structure, leaves))  # whose trace JAX has kept
+
+    @functools.cache
+    def compiled(options: str | None) -> Callable[..., Any]:
+        asked = None if options is None else getattr(_options(), options)
+        return jax.jit(flat, static_argnums=0, compiler_options=asked)
+
+    @functools.cache
+    def kernel(options: str) -> Callable[..., Any]:
+        one = _one_kernel(plain, getattr(_options(), options))
+        return lambda structure, *leaves: one(structure, *leaves)[0]
+
+    def choose(program: Any, leaves: Any, turns: int) -> _Way:
         size = jaxprs.attempt(jaxprs.working_set, program.jaxpr, otherwise=PLENTY)
         numbers = jaxprs.attempt(jaxprs.work, program.jaxpr, turns, otherwise=PLENTY)
-        wanted = options.quickest if numbers <= LITTLE else options.quick
-        whole = jax.jit(function, compiler_options=wanted) if size * turns < PLENTY else plain
-        small = options.kernel and size <= SMALL
+        options = "quickest" if numbers <= LITTLE else "quick"
+        whole = compiled(options if size * turns < PLENTY else None)
+        small = _options().kernel and size <= SMALL and _on_one_device((*leaves, *program.consts))
         small = small and jaxprs.attempt(primitives.elemental, program.jaxpr, otherwise=False)
-        return _Way(whole, structure, _one_kernel(program, wanted) if small else None)
+        return _Way(kernel(options), whole) if small else _Way(whole)
 
     def call(tree: Any) -> Any:
         if jax.default_backend() != "cpu" or config.jax_disable_jit:
             return plain(tree)
-        leaves = jax.tree.leaves(tree)
+        leaves, structure = jax.tree.flatten(tree)
         if _traced(leaves) or not _outermost():
             return plain(tree)
-        traced = plain.trace(tree)
-        program = traced.jaxpr
-        # Else the function closes over what a transformation looks through.
-        if len(program.jaxpr.invars) != len(leaves) or _traced(program.consts):
-            return plain(tree)
-        way = known.get(program.jaxpr)
+        key = structure, tuple(map(_form, leaves))
+        way = known.get(key)
         if way is None:
-            way = known[program.jaxpr] = choose(traced, times(tree))
-        if way.kernel is not None and _on_one_device((*leaves, *program.consts)):
-            try:
-                return jax.tree.unflatten(way.structure, way.kernel(*leaves)[0])
-            except jax.errors.JaxRuntimeError:  # XLA has no way to write out something in it
-                known[program.jaxpr] = way._replace(kernel=None)
-        return way.whole(tree)
+            program = plain.trace(tree).jaxpr
+            # Else the function closes over what a transformation looks through.
+            if len(program.jaxpr.invars) != len(leaves) or _traced(program.consts):
+                return plain(tree)
+            way = known[key] = choose(program, leaves, times(tree))
+            # The key holds the functions in the tree: it goes when JAX lets go of their trace.
+            weakref.finalize(program.jaxpr, known.pop, key, None).atexit = False
+        try:
+            return way.first(structure, *leaves)
+        except jax.errors.JaxRuntimeError:
+            if way.otherwise is None:
+                raise
+            known[key] = _Way(way.otherwise)  # XLA has no way to write out something in it
+            return way.otherwise(structure, *leaves)
 
     return call
 

@@ -1,5 +1,8 @@
 """How `minimize` is compiled: quickly where that is worth it, once, and never inside another program."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,17 +16,24 @@ pytestmark = pytest.mark.smoke
 
 
 class Options:
-    """Which options programs are compiled with, by the name of what is compiled."""
+    """Which options programs are compiled with, those inside others left out."""
 
     def __init__(self, monkeypatch):
-        self.seen, plain = [], jax.jit
+        self.seen, self.inside, plain = [], False, jax.jit
 
         def jit(function, **options):
-            compiled = plain(function)  # not every version of XLA takes the options
+            asked = options.pop("compiler_options", None)
+            compiled = plain(function, **options)  # not every version of XLA takes the options
 
-            def call(tree):
-                self.seen.append(options.get("compiler_options"))
-                return compiled(tree)
+            def call(*arguments):
+                if self.inside:
+                    return compiled(*arguments)
+                self.seen.append(asked)
+                self.inside = True
+                try:
+                    return compiled(*arguments)
+                finally:
+                    self.inside = False
 
             call.trace = compiled.trace
             return call
@@ -127,6 +137,44 @@ def test_traced_once_and_compiled_once():
     assert traces == first <= 2
 
 
+def test_a_second_call_traces_nothing_and_takes_what_it_is_given(monkeypatch):
+    square = compilation.jit(lambda tree: {"square": tree["x"] ** 2 + tree["c"]}, lambda tree: 1)
+    tree = {"x": jnp.arange(3.0), "c": 1}
+    assert square(tree)["square"].tolist() == [1.0, 2.0, 5.0]
+    monkeypatch.setattr(compilation.jaxprs, "working_set", None)  # what a choice begins with
+    assert square(tree | {"x": jnp.arange(3.0, 6.0)})["square"].tolist() == [10.0, 17.0, 26.0]
+    assert square(tree | {"c": 2})["square"].tolist() == [2.0, 3.0, 6.0]
+
+
+def test_settings_of_jax_hold_in_a_second_call():
+    """What JAX keeps apart is kept apart, where what a program takes is the same too."""
+    wide = compilation.jit(
+        lambda x: jnp.sum(x) * jnp.ones((), jax.dtypes.canonicalize_dtype(float)), lambda x: 1
+    )
+    before = jax.config.jax_enable_x64
+    try:
+        for enabled in (False, True, False):
+            jax.config.update("jax_enable_x64", enabled)
+            assert wide(np.ones(3, np.float32)).dtype == (jnp.float64 if enabled else jnp.float32)
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="JAX itself keeps it (0.7.2 does)")
+def test_what_a_call_was_given_is_let_go_with_its_trace():
+    class Objective:
+        def __call__(self, x):
+            return jnp.sum((x - 1) ** 2)
+
+    objective = Objective()
+    gone = weakref.ref(objective)
+    gdjax.minimize(objective, jnp.zeros(2), gdjax.gradient_descent(0.1))
+    del objective
+    jax.clear_caches()
+    gc.collect()
+    assert gone() is None
+
+
 def test_without_jit():
     with jax.disable_jit():
         assert gdjax.minimize(lambda x: x**2, 1.0, gdjax.gradient_descent(0.5), max_steps=2).value == 0.0
@@ -187,11 +235,11 @@ def test_a_kernel_comes_to_what_many_do():
         }
 
     x = jnp.array([0.3, 0.9, 0.1, 0.6])
-    program = jax.make_jaxpr(everything)(x)
-    assert primitives.elemental(program.jaxpr)
-    kernel = compilation._one_kernel(program, compilation._options().quickest)
-    assert " fusion(" not in kernel.lower(x).compile().as_text().split("ENTRY")[1]
-    for found, expected in zip(kernel(x)[0], jax.tree.leaves(everything(x)), strict=True):
+    assert primitives.elemental(jax.make_jaxpr(everything)(x).jaxpr)
+    kernel = compilation._one_kernel(jax.jit(everything), compilation._options().quickest)
+    one = jax.tree.structure(x)
+    assert " fusion(" not in kernel.lower(one, x).compile().as_text().split("ENTRY")[1]
+    for found, expected in zip(*map(jax.tree.leaves, (kernel(one, x)[0], everything(x))), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -215,15 +263,20 @@ def test_what_calls_a_library_is_no_kernel(name):
 def test_what_xla_cannot_make_a_kernel_of_is_compiled_another_way(monkeypatch):
     monkeypatch.setattr(compilation, "_options", lambda: compilation._Options({}, {}, True))
 
-    def fails(program, options):
-        def kernel(*leaves):
+    tried = []
+
+    def fails(plain, options):
+        def kernel(structure, *leaves):
+            tried.append(leaves)
             raise jax.errors.JaxRuntimeError("UNIMPLEMENTED")
 
         return kernel
 
     monkeypatch.setattr(compilation, "_one_kernel", fails)
     square = compilation.jit(jnp.square, lambda x: 1000)
-    assert square(3.0) == square(jnp.float32(-3.0)) == 9.0
+    assert square(3.0) == square(-3.0) == 9.0
+    assert len(tried) == 1
+    assert square(jnp.float32(-3.0)) == 9.0
 
 
 @pytest.mark.skipif(not compilation._options().kernel, reason="this version of XLA has a way of its own")
