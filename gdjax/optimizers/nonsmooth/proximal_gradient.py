@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gdjax._internal import arguments, checks, trees
 from gdjax._internal.termination import Progress, ended, fell
-from gdjax._internal.trees import flat, length, unit
+from gdjax._internal.trees import flat, length
 from gdjax.linalg.vectors import landing
 from gdjax.objectives.implicit import fixed_point
 from gdjax.optimizers.nonsmooth.momentum import (
@@ -32,8 +32,9 @@ from gdjax.optimizers.nonsmooth.momentum import (
     plain,
     strongly_convex,
 )
+from gdjax.optimizers.nonsmooth.step_lengths import ROUNDING, Backtracking, Trial, backtracked, test
 from gdjax.regularizers import Regularizer
-from gdjax.types import Answer, Optimality, Scalar, ScalarLike, Status, Transformation
+from gdjax.types import Answer, Optimality, Scalar, ScalarOrSchedule, Status, Transformation
 
 __all__ = [
     "Backtracking",
@@ -52,49 +53,10 @@ __all__ = [
 
 _PATIENCE = 12
 """Steps at the level of rounding before a method says so."""
-_ROUNDING = 8
-"""Rounding of values and gradients, in units of eps times their size."""
-
-
-class Backtracking(NamedTuple):
-    """How the step length is found; see `backtracked`."""
-
-    first: Any
-    shrink: Any
-    grow: Any
-
-
-def backtracked(first: Any = None, *, shrink: ScalarLike = 0.7, grow: ScalarLike = 1.05) -> Backtracking:
-    r"""A step length that the objective itself bounds.
-
-    A trial is taken where it satisfies, with :math:`d = x_{k+1} - y_k`,
-
-    .. math:: (\nabla f(x_{k+1}) - h_k)^T d \le \lVert d \rVert^2 / t, \qquad
-        F(x_{k+1}) + \tfrac{1}{2t} \lVert x_{k+1} - x_k \rVert^2
-            \le F(x_k) + \tfrac{\beta_k^2}{2t} \lVert x_k - x_{k-1} \rVert^2
-
-    For quadratic :math:`f` the first is the quadratic upper bound itself, written in gradients: it stays
-    sharp where values are below the noise level. The second follows from the bound for convex :math:`f`, and makes an
-    energy fall where :math:`f` is anything else. A rejected trial costs one evaluation.
-
-    Args:
-      first: the first step length; by default the one that moves about as far as the point's size.
-      shrink: the factor after a rejected trial, in (0, 1); steeper where the curvature seen asks for it.
-      grow: the factor after an accepted one, at least 1; up to ten and to the curvature seen before the first
-        rejection.
-
-    Reference:
-      Beck, Teboulle (2009), section 4, FISTA with backtracking; Chambolle, Dossal, On the convergence of the
-      iterates of FISTA, J. Optim. Theory Appl. 166, 2015, section 3 (the energy).
-    """
-    checks.concrete("backtracked", above=0, below=1, shrink=shrink)
-    checks.concrete("backtracked", low=1, grow=grow)
-    checks.optional("backtracked", above=0, first=first)
-    return Backtracking(first, shrink, grow)
 
 
 class _Settings(NamedTuple):
-    rate: Any
+    rate: Backtracking | ScalarOrSchedule
     regularizer: Regularizer
     momentum: Callable[[Scalar, Scalar], tuple[Scalar, Scalar]]
     restart: Callable[[Seen], Scalar]
@@ -138,12 +100,17 @@ class ProximalState(NamedTuple):
     progress: Progress
 
 
-class _Acceptance(NamedTuple):
-    fresh: Scalar
-    accept: Scalar
-    rate: Scalar
-    forget: Scalar
-    dead: Scalar
+class _Point(NamedTuple):
+    """The accepted point, and what the next step is extrapolated from; as in `ProximalState`."""
+
+    x: jax.Array
+    grad: jax.Array
+    total: Scalar
+    step: jax.Array
+    change: jax.Array
+    normal: jax.Array
+    beta: Scalar
+    theta: Scalar
 
 
 def _conditions(regularizer, value_fn, params, state):
@@ -167,112 +134,102 @@ def _init(settings, params):
     return ProximalState(answer, optimality, unknown, zero, zero, zero, zero, one, 0 * one, one, still, *rest)
 
 
-def _as_told(rule, state, finite, fresh):
-    """A number or a schedule: every finite trial is taken."""
-    rate = rule(state.count) if callable(rule) else rule
-    no = jnp.zeros_like(fresh)
-    return _Acceptance(fresh, fresh | finite, jnp.asarray(rate, state.rate.dtype), no, ~fresh & ~finite)
+def _evaluated(settings, state, x, grad, params, value) -> Trial:
+    """The trial with its values, beside the point that it was extrapolated from."""
+    base, _ = flat(state.answer.params)
+    smooth = jnp.asarray(value).astype(state.total.dtype)
+    total = smooth + jnp.asarray(settings.regularizer.value(params)).astype(smooth.dtype)
+    finite = jnp.isfinite(total) & jnp.all(jnp.isfinite(grad))
+    y, h = base + state.beta * state.step, state.grad + state.beta * state.change
+    return Trial(x, grad, smooth, total, finite, base, y, h, state.count == 0, jnp.all(x == base))
 
 
-def _as_found(rule, state, x, grad, total, trial, finite, fresh):
-    """Backtracking: the trial against the bound and the energy."""
-    base, y, h = trial
-    t, wide, eps = state.rate, total.dtype, jnp.finfo(x.dtype).eps
-    move = x - y
-    slope, way = length(grad), length(x)
-    # The move and the change of the gradient over their sizes: no product overflows.
-    um, uh = unit(move)[0], jnp.maximum(unit(grad)[0], unit(h)[0])
-    far, curvature_along = jnp.sum(jnp.square(move / um)), jnp.sum((grad / uh - h / uh) * (move / um))
-    room = _ROUNDING * eps * (slope / uh + way / t / uh)
-    bound = curvature_along <= far * (um / t / uh) + room * jnp.sqrt(far)
-    noise = _ROUNDING * eps * jnp.maximum(jnp.abs(state.total), jnp.abs(total))
-    before, here = state.beta * length(state.step), length(x - base)
-    pull = 0.5 * (before * (before / t) - here * (here / t))
-    energy = total <= state.total + pull.astype(wide) + jnp.where(jnp.isfinite(noise), noise, 0)
-    accept = fresh | (finite & bound & energy)
-    forget = ~accept & finite & bound & (state.beta > 0)
-    seen = jnp.where(curvature_along > 0, far / curvature_along * (um / uh), jnp.inf)
-    shorter = jnp.where(finite, jnp.clip(seen, 0.05 * t, rule.shrink * t), 0.1 * t)
-    shorter = jnp.where(forget, t, shorter)
-    early = jnp.clip(seen, t, 10 * t)
-    longer = jnp.where(state.rejected == 0, early, rule.grow * t)
-    longer = jnp.where(jnp.isfinite(longer), longer, t)
-    rate = jnp.where(fresh, t, jnp.where(accept, longer, shorter))
-    guess = jnp.maximum(1, way) / jnp.where(slope > 0, slope, 1)
-    start = guess if rule.first is None else jnp.asarray(rule.first, t.dtype)
-    dead = state.failures >= 2 * jnp.finfo(x.dtype).nmant
-    rate = jnp.where(state.count == 0, start, rate).astype(t.dtype)
-    return _Acceptance(fresh, accept, rate, forget, ~accept & dead)
+def _taken(settings, state, trial, tested) -> _Point:
+    """The accepted point after the test, with its momentum or without, after a restart."""
+    took, small = tested.accept & ~tested.fresh, trial.x.dtype
+    seen = Seen(state.total, trial.total, jnp.sum((trial.y - trial.x) * (trial.x - trial.base)))
+    over = tested.forget | (took & settings.restart(seen)) | trial.first
+    beta, theta = settings.momentum(state.theta, tested.rate)
+
+    def now(new, old):
+        return jnp.where(tested.accept, new, old)
+
+    def carried(new, old, restarted=0):
+        return jnp.where(over, restarted, jnp.where(took, new, old))
+
+    return _Point(
+        now(trial.x, trial.base),
+        now(trial.grad, state.grad),
+        now(trial.total, state.total),
+        carried(trial.x - trial.base, state.step),
+        carried(jnp.where(trial.same, 0, trial.grad - state.grad), state.change),
+        jnp.where(took, (trial.y - trial.x) / state.rate - trial.h, state.normal),
+        carried(beta, state.beta).astype(small),
+        carried(theta, state.theta, restarted=1).astype(small),
+    )
+
+
+def _propose(regularizer, point, rate, back):
+    """The proximal step from the extrapolated point, and whether it is finite; where not, the point itself."""
+    reach = point.x + point.beta * point.step - rate * (point.grad + point.beta * point.change)
+    target, _ = flat(regularizer.prox(back(reach), rate))
+    finite = jnp.all(jnp.isfinite(target))
+    return jnp.where(finite, target.astype(point.x.dtype), point.x), finite
+
+
+def _residual(state, trial, tested, point, target, sound):
+    """The norm of a subgradient of F at the accepted point; at the start that of the gradient mapping."""
+    mapped = length(point.x - target) / jnp.minimum(tested.rate, 1)
+    mapped = jnp.where(sound & trial.finite, mapped, jnp.inf)
+    residual = jnp.where(trial.first, mapped, length(point.grad + point.normal)).astype(point.total.dtype)
+    return jnp.where(tested.accept, residual, state.answer.residual)
+
+
+def _status(state, trial, tested, point, residual, sound):
+    """The termination status, and the progress that it comes from."""
+    size = length(point.grad) + length(point.x) / tested.rate
+    below_noise = residual <= ROUNDING * jnp.finfo(point.x.dtype).eps * size
+    below_noise = below_noise & jnp.isfinite(residual)
+    progress = state.progress.after(residual, below_noise)
+    worn = progress.idle >= _PATIENCE
+    status = ended(tested.dead | ~sound | worn, below_noise | worn, trial.finite & sound)
+    return jnp.where(fell(point.total, point.x.dtype), jnp.int8(Status.UNBOUNDED), status), progress
 
 
 def _update(settings, updates, state, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("proximal_gradient", params=params, value=value)
-    rule, regularizer, momentum, restart = settings
-    (x, back), (grad, _), (base, _) = flat(params), flat(updates), flat(state.answer.params)
-    wide, small, t, beta = state.total.dtype, x.dtype, state.rate, state.beta
-    y, h = base + beta * state.step, state.grad + beta * state.change
-    f = jnp.asarray(value).astype(wide)
-    total = f + jnp.asarray(regularizer.value(params)).astype(wide)
-    finite = jnp.isfinite(total) & jnp.all(jnp.isfinite(grad))
-    first, same = state.count == 0, jnp.all(x == base)
-    fresh = first | (same & ~state.still)
-    if isinstance(rule, Backtracking):
-        tested = _as_found(rule, state, x, grad, total, (base, y, h), finite, fresh)
-    else:
-        tested = _as_told(rule, state, finite, fresh)
-    took = tested.accept & ~fresh
-    seen = Seen(state.total, total, jnp.sum((y - x) * (x - base)))
-    over = tested.forget | (took & restart(seen)) | first
-
-    def now(new, old):
-        return jnp.where(tested.accept, new, old)
-
-    step = jnp.where(over, 0, jnp.where(took, x - base, state.step))
-    change = jnp.where(over, 0, jnp.where(took, jnp.where(same, 0, grad - state.grad), state.change))
-    normal = jnp.where(took, (y - x) / t - h, state.normal)
-    here, slope, best = now(x, base), now(grad, state.grad), now(total, state.total)
-    asked, advanced = momentum(state.theta, tested.rate)
-    beta = jnp.where(over, 0, jnp.where(took, asked, beta)).astype(small)
-    theta = jnp.where(over, 1, jnp.where(took, advanced, state.theta)).astype(small)
-
-    reach = here + beta * step - tested.rate * (slope + beta * change)
-    target, _ = flat(regularizer.prox(back(reach), tested.rate))
-    sound = jnp.all(jnp.isfinite(target))
-    target = jnp.where(sound, target.astype(small), here)
-    mapped = length(here - target) / jnp.minimum(tested.rate, 1)
-    mapped = jnp.where(sound & finite, mapped, jnp.inf)
-    residual = jnp.where(first, mapped, length(slope + normal)).astype(wide)
-    residual = now(residual, state.answer.residual)
-    below_noise = residual <= _ROUNDING * jnp.finfo(small).eps * (length(slope) + length(here) / tested.rate)
-    below_noise = below_noise & jnp.isfinite(residual)
-    progress = state.progress.after(residual, below_noise)
-    worn = progress.idle >= _PATIENCE
-    status = ended(tested.dead | ~sound | worn, below_noise | worn, finite & sound)
-    status = jnp.where(fell(best, small), jnp.int8(Status.UNBOUNDED), status)
-    shown = jnp.where(jnp.isfinite(best), best, jnp.where(first, f, state.answer.value))
+    (x, back), (grad, _) = flat(params), flat(updates)
+    trial = _evaluated(settings, state, x, grad, params, value)
+    tested = test(settings.rate, state, trial)
+    point = _taken(settings, state, trial, tested)
+    target, sound = _propose(settings.regularizer, point, tested.rate, back)
+    residual = _residual(state, trial, tested, point, target, sound)
+    status, progress = _status(state, trial, tested, point, residual, sound)
+    shown = jnp.where(trial.first, trial.smooth, state.answer.value)
+    shown = jnp.where(jnp.isfinite(point.total), point.total, shown)
     new = ProximalState(
-        Answer(back(here), shown, residual, status),
-        state.optimality,
-        best,
-        slope,
-        step,
-        change,
-        normal,
-        tested.rate,
-        beta,
-        theta,
-        jnp.all(target == here) & ~first,
-        state.count + 1,
-        jnp.where(tested.accept, 0, state.failures + 1),
-        state.rejected + ~tested.accept,
-        progress,
+        answer=Answer(back(point.x), shown, residual, status),
+        optimality=state.optimality,
+        total=point.total,
+        grad=point.grad,
+        step=point.step,
+        change=point.change,
+        normal=point.normal,
+        rate=tested.rate,
+        beta=point.beta,
+        theta=point.theta,
+        still=jnp.all(target == point.x) & ~trial.first,
+        count=state.count + 1,
+        failures=jnp.where(tested.accept, 0, state.failures + 1),
+        rejected=state.rejected + ~tested.accept,
+        progress=progress,
     )
     return back(landing(x, target)), trees.keep_types(new, state)
 
 
 def proximal_gradient(
-    learning_rate: Any = None,
+    learning_rate: Backtracking | ScalarOrSchedule | None = None,
     regularizer: Regularizer | None = None,
     *,
     momentum: Callable[[Scalar, Scalar], tuple[Scalar, Scalar]] = plain,
