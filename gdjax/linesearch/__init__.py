@@ -1,6 +1,7 @@
 """Line searches: flat searches along a direction, and what makes a method out of a direction and a search."""
 
-from gdjax.linesearch.descent import DescentState, Direction, Move, descend
+from gdjax.linesearch.descent import DescentState, descend
+from gdjax.linesearch.directions import Direction, Move
 from gdjax.linesearch.lengths import careful_unit, carried_gain, unit_step
 from gdjax.linesearch.searches import (
     ACCEPT,

@@ -7,7 +7,6 @@ rejected, the update is the move back to a better trial. Where a search gives up
 past and steepest descent has its turn; where that gives up too, the status says so.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,76 +17,24 @@ from jax.tree_util import Partial
 from gdjax._internal import checks, control_flow, trees
 from gdjax._internal.termination import ended, faded, fell
 from gdjax._internal.trees import flat, power_of_two, unit
-from gdjax.linesearch.lengths import carried_gain
+from gdjax.linesearch.directions import LONGEST, Base, Direction, Move, aim, dot
 from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search, chosen, strong_wolfe
 from gdjax.types import Answer, Scalar, Status, Transformation
 
-__all__ = ["DescentState", "Direction", "Move", "descend"]
+__all__ = ["DescentState", "descend"]
 
 _PATIENCE = 60
 """Updates without progress before a method gives up."""
 _RESTART = 30
 """What a failed search counts among them."""
-_LONGEST = 1e3
-"""The longest move, in units of the point's norm (at least one)."""
 _BESIDE_OTHERS = 1e-2
 """What counts as eps where other methods move other params between the evaluations."""
-_BEYOND_ROUNDING = 100
-"""The shortest first step down the gradient, in units of the point's rounding."""
-_SHORT = 0.1
-"""The first step down the gradient, in units of the point's norm; one near the origin."""
 _RESOLVED = 10
 """The shortest step that tells of curvature, in units of eps times the point's norm."""
 _FAR = 2.0**20
 """A unit of params, beside one: squares of numbers up to 1e25 in float32 do not overflow, and what vanishes is tiny."""
 _ROUNDING = 10
 """Rounding of a value, in units of eps times its size."""
-
-
-class Move(NamedTuple):
-    r"""What a direction sees.
-
-    Attributes:
-      grad: the gradient at the accepted point, shape ``(n,)`` like the other vectors.
-      step: :math:`s`, from the accepted point before to the point given.
-      change: :math:`y`, the change of the gradient along it.
-      direction: :math:`p`, along which it went.
-      along: the step length :math:`a`, so that :math:`s = a p`.
-      units: powers of two :math:`(u_s, u_y, u_g)` near the sizes of ``step``, of the two gradients that ``change``
-        lies between, and of ``grad``: inner products are taken of vectors over their units, and do not overflow.
-      squares: :math:`s^T s / u_s^2` and :math:`y^T y / u_y^2`.
-      accepted: whether the point given has become the accepted one.
-      paired: whether ``step`` and ``change`` belong together: not at a start, nor on new data.
-      failed: whether to forget the past, because a search gave up or the direction was no descent.
-      given: the arguments of ``update``, for directions that are transformations themselves.
-    """
-
-    grad: jax.Array
-    step: jax.Array
-    change: jax.Array
-    direction: jax.Array
-    along: Scalar
-    units: tuple[Scalar, Scalar, Scalar]
-    squares: tuple[Scalar, Scalar]
-    accepted: Scalar
-    paired: Scalar
-    failed: Scalar
-    given: Any
-
-
-class Direction(NamedTuple):
-    """Where to go next; pure, like a transformation, and asked at accepted points only.
-
-    Attributes:
-      init: ``(params, x) -> memory`` with ``x`` the params as one vector.
-      update: ``(memory, Move) -> (direction, memory)``; zeros ask for steepest descent. The memory must
-        stay as it is unless ``move.accepted`` or ``move.failed``.
-      first_step: ``(along, slope before, slope, last fall in value) -> first trial step``.
-    """
-
-    init: Callable[[Any, jax.Array], Any]
-    update: Callable[[Any, Move], tuple[jax.Array, Any]]
-    first_step: Callable[[Scalar, Scalar, Scalar, Scalar], Scalar]
 
 
 class Best(NamedTuple):
@@ -132,23 +79,54 @@ class DescentState(NamedTuple):
     idle: Scalar
 
 
+class _Trial(NamedTuple):
+    """The point given, beside the accepted one; what `Move` has too is there as it is here.
+
+    Attributes:
+      x: the point.
+      grad: the gradient there.
+      value: the objective there; infinite where the gradient is not finite.
+      base: the accepted point.
+      size: its norm.
+      step: from it to the point given.
+      change: that of the gradient.
+      units: sizes of step, change and gradient.
+      squares: of step and change, over their units.
+      residual: the norm of the gradient.
+      eps: the rounding of params and value.
+    """
+
+    x: jax.Array
+    grad: jax.Array
+    value: Scalar
+    base: jax.Array
+    size: Scalar
+    step: jax.Array
+    change: jax.Array
+    units: tuple[Scalar, Scalar, Scalar]
+    squares: tuple[Scalar, Scalar]
+    residual: Scalar
+    eps: float
+
+
 class _Acceptance(NamedTuple):
+    """What the search decides of a trial.
+
+    Attributes:
+      accept: whether it becomes the accepted point.
+      give_up: whether the search has failed.
+      fresh: whether it was taken without a test.
+      noise: the rounding of values that the test allows for.
+      along: the step length of the trial.
+      bracket: the search's state after it.
+    """
+
     accept: Scalar
     give_up: Scalar
     fresh: Scalar
     noise: Scalar
     along: Scalar
     bracket: Bracket
-
-
-def _dot(a, b):
-    return jnp.sum(a * b)
-
-
-def _range(dtype):
-    """Between which sizes a first-order gain is looked at as it is: a factor of 1000 within the range of the type."""
-    info = jnp.finfo(dtype)
-    return 2.0**10 * float(info.tiny), 2.0**-10 * float(info.max)
 
 
 def _init(direction, search, params):
@@ -175,127 +153,135 @@ def _eps(params, value):
     return max(float(jnp.finfo(dtype).eps) for dtype in [*dtypes, value.dtype])
 
 
-def _judge(search, state, eps, f, grad, s, us, ss, size):
-    """Lets the search judge the point given; a point that is the base itself is taken without a test."""
+def _evaluated(state, x, grad, params, value) -> _Trial:
+    """The trial and the pair that it makes with the accepted point, by inner products that do not overflow."""
+    base, _ = flat(state.answer.params)
+    f, s, y = jnp.asarray(value).astype(state.answer.value.dtype), x - base, grad - state.grad
+    ug, finite = unit(grad)
+    first = ~(state.best.value < jnp.inf)
+    # The units of what is known before it is looked at: of the gradient at the base, and of the step asked for.
+    uy = jnp.maximum(ug, power_of_two(jnp.where(first, 0, state.answer.residual))).astype(x.dtype)
+    us = power_of_two(state.length * state.bracket.step).astype(x.dtype)
+    ss, yy, gg = (dot(v / u, v / u) for v, u in ((s, us), (y, uy), (grad, ug)))
+    size = (_FAR * jnp.sqrt(dot(base / _FAR, base / _FAR))).astype(f.dtype)
+    f = jnp.where(finite | first, f, jnp.inf)
+    residual = (ug * jnp.sqrt(gg)).astype(f.dtype)
+    return _Trial(x, grad, f, base, size, s, y, (us, uy, ug), (ss, yy), residual, _eps(params, value))
+
+
+def _test(search, state, trial) -> _Acceptance:
+    """The search tests the point given; one that is the base itself is taken without a test."""
+    f, (us, _, _), (ss, _) = trial.value, trial.units, trial.squares
     wide, p, lowest = f.dtype, state.direction, state.best.value
-    along = _dot(s / us, p / state.length.astype(p.dtype)).astype(wide) * (us / state.length)  # s = a p
+    along = dot(trial.step / us, p / state.length.astype(p.dtype)).astype(wide) * (
+        us / state.length
+    )  # s = a p
     first, still = ~(lowest < jnp.inf), ss == 0
     fresh = first | (still & (state.bracket.trials <= 0))
-    noise = _ROUNDING * eps * jnp.abs(state.answer.value)
+    noise = _ROUNDING * trial.eps * jnp.abs(state.answer.value)
     noise = jnp.where(first, 0, jnp.clip(lowest + noise - state.answer.value, 0, noise))
-    slope = _dot(grad, p).astype(wide)
-    trial = Point(along, jnp.where(jnp.isfinite(f), f, jnp.inf), slope)
-    longest = _LONGEST * jnp.maximum(1, size) / state.length
+    slope = dot(trial.grad, p).astype(wide)
+    tried = Point(along, jnp.where(jnp.isfinite(f), f, jnp.inf), slope)
+    longest = LONGEST * jnp.maximum(1, trial.size) / state.length
     decision, bracket = control_flow.cond(
         fresh,
         lambda: (jnp.int32(ACCEPT), state.bracket),
-        lambda: search.update(state.bracket, trial, noise, longest),
+        lambda: search.update(state.bracket, tried, noise, longest),
     )
     accept = fresh | (~still & (decision == ACCEPT))
     give_up = ~accept & (still | (decision == GIVE_UP))
     return _Acceptance(accept, give_up, fresh, noise, along, bracket)
 
 
-def _aim(direction, search, state, move, residual, value, size, found):
-    """The direction to search and the bracket on it: new where the point is, or the old ones."""
-    moved, g, wide = move.accepted | move.failed, move.grad, value.dtype
-    gain = state.answer.value - value
-    gain = jnp.where(move.paired & (gain > found.noise), gain, 0)
+def _taken(state, trial, tested, given) -> tuple[Base, Move]:
+    """The accepted point after the test, and what the direction sees of it."""
+    accept, (us, uy, ug) = tested.accept, trial.units
+    value = jnp.where(accept, trial.value, state.answer.value)
+    gain, paired = state.answer.value - value, accept & ~tested.fresh
+    base = Base(
+        x=jnp.where(accept, trial.x, trial.base),
+        value=value,
+        residual=jnp.where(accept, trial.residual, state.answer.residual),
+        gain=jnp.where(paired & (gain > tested.noise), gain, 0),
+        size=trial.size,
+    )
+    move = Move(
+        grad=jnp.where(accept, trial.grad, state.grad),
+        step=trial.step,
+        change=trial.change,
+        direction=state.direction,
+        along=tested.along,
+        units=(us, uy, jnp.where(accept, ug, uy)),
+        squares=trial.squares,
+        accepted=accept,
+        paired=paired,
+        failed=tested.give_up | (accept & (state.bracket.trials < 0)),
+        given=given,
+    )
+    return base, move
 
-    def ask():
-        asked, memory = direction.update(state.memory, move)
-        return asked.astype(g.dtype), trees.keep_types(memory, state.memory)
 
-    asked, memory = control_flow.cond(moved, ask, lambda: (state.direction, state.memory))
-    up, _ = unit(asked)
-    p = asked / up
-    slope, length, up = _dot(g, p).astype(wide), jnp.sqrt(_dot(p, p)).astype(wide), up.astype(wide)
-    bad = moved & ~(slope < -jnp.finfo(g.dtype).eps * residual * length)
-    # A direction whose slope leaves the range of its type is searched in units of its size.
-    low, high = _range(wide)
-    predicted = residual * (length * up)
-    extreme = moved & ~bad & ~((predicted > low) & (predicted < high))
-    p = jnp.where(extreme, p, asked)
-    slope, length = (jnp.where(extreme, v, v * up) for v in (slope, length))
-    # So is the gradient where it is next to nothing: a step as short would be none.
-    most = jnp.where(residual < low**0.5, 1 / jnp.where(residual > 0, residual, 1), 1)
-    down = jnp.minimum(most, jnp.maximum(1, _SHORT * size) / residual)
-    # In large units a gradient may be short of a unit in the last place of the params.
-    least = _BEYOND_ROUNDING * float(jnp.finfo(g.dtype).eps) * size
-    down = jnp.where(residual > 0, jnp.maximum(down, least / residual), down)
-    slope = jnp.where(bad, -residual * (residual * down), slope)
-    length = jnp.where(bad, residual * down, length)
-    p = jnp.where(bad, -down.astype(g.dtype) * g, p)
-    before = found.bracket.origin.slope
-    carried = carried_gain(move.along, before, slope, gain)
-    step = direction.first_step(move.along, before, slope, gain)
-    step = jnp.where(bad, carried, jnp.where(extreme, jnp.minimum(up, carried), step))
-    step = jnp.minimum(jnp.where(move.failed, 1, step), _LONGEST * jnp.maximum(1, size) / length)
-    start = search.init(value, slope, step)._replace(trials=-bad.astype(jnp.int32))
-    return p, length, memory, trees.choose(moved, start, found.bracket)
+def _propose(base, p, step):
+    """The next trial; the accepted point itself where nothing finite leads away from it."""
+    sound = jnp.isfinite(base.residual) & jnp.isfinite(2 * LONGEST * base.size)
+    return jnp.where(sound, base.x + step.astype(p.dtype) * p, base.x)
+
+
+def _records(state, trial, tested, base, move, bracket) -> tuple[Best, Scalar, Scalar]:
+    """The records after the trial, whether it was progress, and whether the residual is below the noise level."""
+    (us, uy, _), (ss, yy), eps, size = trial.units, trial.squares, trial.eps, trial.size
+    lowest, mark, largest_curvature, first, predicted = state.best
+    renewed = tested.fresh & ((trial.value != state.answer.value) | (yy > 0))
+    fallen = (base.value < lowest - tested.noise) | (base.residual < 0.5 * mark)
+    progress = tested.accept & (renewed | fallen)
+
+    curvature = (jnp.sqrt(yy / ss) * (uy / us)).astype(base.value.dtype)
+    told = move.paired & (jnp.sqrt(ss) * us > _RESOLVED * eps * size)
+    least = jnp.where(told, jnp.minimum(curvature, largest_curvature), largest_curvature)
+    below_noise = base.residual <= _ROUNDING * eps * size * least
+    # Coordinates differ: one may hide in the rounding that others suffer, while a gain is predicted that values show.
+    first = jnp.where(lowest < jnp.inf, first, jnp.abs(trial.value))
+    hope = jnp.where(bracket.trials == 0, -bracket.origin.slope * bracket.step, 0)
+    predicted = jnp.maximum(jnp.where(progress, 0, predicted), hope)
+    below_noise &= predicted <= _ROUNDING * eps * jnp.maximum(jnp.abs(base.value), first)
+    best = Best(
+        jnp.where(renewed, trial.value, jnp.minimum(lowest, base.value)),
+        jnp.where(progress, base.residual, mark),
+        faded(largest_curvature, curvature, told),
+        first,
+        predicted,
+    )
+    return best, progress, below_noise
+
+
+def _status(trial, base, over, below_noise):
+    """The termination status."""
+    lowest = fell(jnp.fmin(trial.value, base.value), trial.x.dtype)
+    status = jnp.where(lowest, jnp.int8(Status.UNBOUNDED), ended(over, below_noise))
+    # A base is taken without a test: where its gradient is not finite nothing leads away from it.
+    return jnp.where(jnp.isfinite(base.residual), status, jnp.int8(Status.NONFINITE))
 
 
 def _update(direction, search, updates, state, params=None, *, value=None, **extra):
     checks.require("a line search", params=params, value=value)
-    x, back = flat(params)
+    (x, back), (grad, _) = flat(params), flat(updates)
     if x.size == 0:
         return updates, state
-    (grad, _), (base, _) = flat(updates), flat(state.answer.params)
-    f, eps = jnp.asarray(value).astype(state.answer.value.dtype), _eps(params, value)
-    s, y = x - base, grad - state.grad
-    ug, whole = unit(grad)
-    # The units of what is known before it is looked at: of the gradient at the base, and of the step asked for.
-    uy = jnp.maximum(ug, power_of_two(jnp.where(state.best.value < jnp.inf, state.answer.residual, 0)))
-    uy, us = uy.astype(x.dtype), power_of_two(state.length * state.bracket.step).astype(x.dtype)
-    ss, yy, gg = (_dot(v / u, v / u) for v, u in ((s, us), (y, uy), (grad, ug)))
-    size = (_FAR * jnp.sqrt(_dot(base / _FAR, base / _FAR))).astype(f.dtype)
-    f = jnp.where(whole | (state.best.value == jnp.inf), f, jnp.inf)
-    found = _judge(search, state, eps, f, grad, s, us, ss, size)
-    accept = found.accept
-    failed = found.give_up | (accept & (state.bracket.trials < 0))
-    g, here = jnp.where(accept, grad, state.grad), jnp.where(accept, x, base)
-    fhere = jnp.where(accept, f, state.answer.value)
-    residual = jnp.where(accept, (ug * jnp.sqrt(gg)).astype(f.dtype), state.answer.residual)
-    units, given = (us, uy, jnp.where(accept, ug, uy)), (params, updates, value, extra)
-    paired = accept & ~found.fresh
-    move = Move(g, s, y, state.direction, found.along, units, (ss, yy), accept, paired, failed, given)
-    p, length, memory, bracket = _aim(direction, search, state, move, residual, fhere, size, found)
+    trial = _evaluated(state, x, grad, params, value)
+    tested = _test(search, state, trial)
+    base, move = _taken(state, trial, tested, (params, updates, value, extra))
+    p, length, memory, bracket = aim(direction, search, state.memory, tested.bracket, move, base)
+    proposal = _propose(base, p, bracket.step)
+    best, progress, below_noise = _records(state, trial, tested, base, move, bracket)
 
-    sound = jnp.isfinite(residual) & jnp.isfinite(2 * _LONGEST * size)
-    proposal = jnp.where(sound, here + bracket.step.astype(x.dtype) * p, here)
-    stuck = jnp.all(proposal == here)
-    lowest, mark, largest_curvature, before, predicted = state.best
-    renewed = found.fresh & ((f != state.answer.value) | (yy > 0))
-    progress = accept & (renewed | (fhere < lowest - found.noise) | (residual < 0.5 * mark))
-    idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (found.give_up | stuck))
+    stuck = jnp.all(proposal == base.x)
+    idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (tested.give_up | stuck))
     over = idle >= _PATIENCE
-    curvature = (jnp.sqrt(yy / ss) * (uy / us)).astype(f.dtype)
-    told = paired & (jnp.sqrt(ss) * us > _RESOLVED * eps * size)
-    below_noise = residual <= 10 * eps * size * jnp.where(
-        told, jnp.minimum(curvature, largest_curvature), largest_curvature
-    )
-    # Coordinates differ: one may hide in the rounding that others suffer, while a gain is predicted that values show.
-    before = jnp.where(lowest < jnp.inf, before, jnp.abs(f))
-    hope = jnp.where(bracket.trials == 0, -bracket.origin.slope * bracket.step, 0)
-    predicted = jnp.maximum(jnp.where(progress, 0, predicted), hope)
-    below_noise &= predicted <= _ROUNDING * eps * jnp.maximum(jnp.abs(fhere), before)
-    status = jnp.where(
-        fell(jnp.fmin(f, fhere), x.dtype), jnp.int8(Status.UNBOUNDED), ended(over, below_noise)
-    )
-    # A base is taken without a test: where its gradient is not finite nothing leads away from it.
-    status = jnp.where(jnp.isfinite(residual), status, jnp.int8(Status.NONFINITE))
-    largest_curvature = faded(largest_curvature, curvature, told)
-    best = Best(
-        jnp.where(renewed, f, jnp.minimum(lowest, fhere)),
-        jnp.where(progress, residual, mark),
-        largest_curvature,
-        before,
-        predicted,
-    )
-    proposal = jnp.where(over, here, proposal)
+    status = _status(trial, base, over, below_noise)
+    proposal = jnp.where(over, base.x, proposal)
     bracket = bracket._replace(trials=jnp.where(stuck | over, -1, bracket.trials))
-    answer = Answer(back(here), fhere, residual, status)
-    new = DescentState(answer, g, p, length, bracket, memory, best, idle)
+    answer = Answer(back(base.x), base.value, base.residual, status)
+    new = DescentState(answer, move.grad, p, length, bracket, memory, best, idle)
     return back(proposal - x), trees.keep_types(new, state)
 
 

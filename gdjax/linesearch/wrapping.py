@@ -9,7 +9,8 @@ from jax.tree_util import Partial
 
 from gdjax._internal import checks, control_flow, trees
 from gdjax._internal.trees import flat
-from gdjax.linesearch.descent import Direction, descend
+from gdjax.linesearch.descent import descend
+from gdjax.linesearch.directions import Direction
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import Search, chosen, strong_wolfe
 from gdjax.types import Transformation
