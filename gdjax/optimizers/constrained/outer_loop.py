@@ -13,6 +13,7 @@ Karush-Kuhn-Tucker conditions,
 with violations at their price in the value, and complementarity last.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from gdjax.optimizers.constrained.ending import (
     termination_status,
     violation_of,
 )
-from gdjax.optimizers.constrained.merit import Constraints, Merit, MeritState, Scales
+from gdjax.optimizers.constrained.merit import Constraints, Merit, MeritState, Point, Scales
 from gdjax.optimizers.constrained.optimality import added_within, conditions, penalty_within
 from gdjax.optimizers.constrained.scaling import constraint_scales, length_of, objective_scale
 from gdjax.types import Answer, Params, Scalar, Status, Transformation
@@ -128,13 +129,98 @@ def _back_to(params: Params, target: Params) -> Params:
     return jax.tree.map(one, params, target)
 
 
-def _scales(state: MeritState, first: Scalar, params: Params, grad: Params) -> Scales:
-    """The objective's are found where its gradient is first seen."""
-    old = state.scales
-    unit, length = (find(params, grad).astype(old.length.dtype) for find in (objective_scale, length_of))
-    return old._replace(
-        objective=jnp.where(first, unit, old.objective), length=jnp.where(first, length, old.length)
+class _Evaluated(NamedTuple):
+    """Objective and constraints at the point given.
+
+    Attributes:
+      value: of the objective, as it was given.
+      grad: of the objective, as the method scales it.
+      slope: its norm; that of the answer where it is not finite.
+      raw: the constraints, as they were given.
+      pull: their transposed Jacobian, as they were given.
+      first: whether it is the start.
+    """
+
+    value: Scalar
+    grad: Params
+    slope: Scalar
+    raw: Point
+    pull: Callable[[Point], tuple[Params]]
+    first: Scalar
+
+
+def _evaluated(settings, state, params, updates, value) -> tuple[_Evaluated, Scales]:
+    """The point given, and the scales, of which the objective's are found where its gradient is first seen."""
+    f = jnp.asarray(value).astype(state.answer.value.dtype)
+
+    def constrained(params):
+        # Inside shard_map multipliers vary as the value does, even those of no constraints.
+        c = settings.constraints(params)
+        return control_flow.vary_like(c, jax.tree.map(lambda leaf: f, c))
+
+    raw, pull = jax.vjp(constrained, params)
+    first, scales = state.count < 0, state.scales
+    # What the inner method adds to the objective, a regularizer, is in the units of the objective.
+    if isinstance(added_within(settings.inner, state.inner, params), float):
+        unit, length = (
+            jnp.where(first, find(params, updates).astype(old.dtype), old)
+            for find, old in ((objective_scale, scales.objective), (length_of, scales.length))
+        )
+        scales = scales._replace(objective=unit, length=length)
+    unit = scales.objective.astype(f.dtype)
+    grad = jax.tree.map(lambda leaf: leaf * unit.astype(leaf.dtype), updates)
+    slope = trees.norm(grad).astype(f.dtype)
+    slope = jnp.where(jnp.isfinite(slope), slope, state.slope)
+    return _Evaluated(f, grad, slope, raw, pull, first), scales
+
+
+def _begun(merit, state, scales, at, eps) -> MeritState:
+    """The state with what the start decides: scales, the first penalty and tolerance, what is beyond all reason."""
+    f = scales.objective.astype(at.value.dtype) * at.value
+    penalty = merit.start(state.penalty, f.astype(at.raw.equality.dtype), scales.seen(at.raw))
+    least = (1 / scales.length).astype(f.dtype)
+    return state._replace(
+        penalty=jnp.where(at.first & jnp.isfinite(penalty), penalty, state.penalty),
+        scales=scales,
+        tolerance=jnp.where(at.first, _TIGHTER * jnp.maximum(least, at.slope), state.tolerance),
+        lowest=jnp.where(at.first, -jnp.maximum(1, jnp.abs(f)) / eps, state.lowest),
     )
+
+
+class _Merit(NamedTuple):
+    """The merit function at the point given.
+
+    Attributes:
+      value: of it; infinite where a constraint is not finite.
+      grad: of it.
+      weights: the multiplier estimates, as the method scales them.
+      pull: the norm of what the constraints add to the gradient.
+    """
+
+    value: Scalar
+    grad: Params
+    weights: Point
+    pull: Scalar
+
+
+def _merit(merit, state, at, value) -> _Merit:
+    """The merit function in place of the objective."""
+    scales, wide = state.scales, at.value.dtype
+    c = scales.seen(at.raw)
+    weights = merit.weights(c, state.shift, state.penalty)
+    (slopes,) = at.pull(scales.seen(weights))
+    total = scales.objective.astype(wide) * at.value + merit.value(c, state.shift, state.penalty).astype(wide)
+    total = jnp.where(trees.all_finite(c), total, jnp.inf).astype(jnp.asarray(value).dtype)
+    return _Merit(total, jax.tree.map(jnp.add, at.grad, slopes), weights, trees.norm(slopes).astype(wide))
+
+
+def _status(merit, state, updated, seen, c, violation, value, first, eps):
+    """The termination status; a start that is no start comes before all that the outer iterations have come to."""
+    status = termination_status(state, updated.status, violation, seen, value, eps)
+    # From a start whose gradient is not finite no round leads on.
+    status = jnp.where(first & updated.lost, jnp.int8(Status.NONFINITE), status)
+    outside = first & merit.interior & ~(jnp.max(c.inequality, initial=-jnp.inf) < 0)
+    return jnp.where(outside, jnp.int8(Status.INFEASIBLE), status)
 
 
 def _update(
@@ -143,67 +229,48 @@ def _update(
     merit, inner, constraints, _ = settings
     checks.require("a method with constraints", params=params, value=value)
     extra.pop("grad", None)
-    f = jnp.asarray(value).astype(state.answer.value.dtype)
+    at, scales = _evaluated(settings, state, params, updates, value)
+    eps, wide = float(jnp.finfo(at.raw.equality.dtype).eps), at.value.dtype
+    state = _begun(merit, state, scales, at, eps)
 
-    def constrained(params):
-        # Inside shard_map multipliers vary as the value does, even those of no constraints.
-        c = constraints(params)
-        return control_flow.vary_like(c, jax.tree.map(lambda leaf: f, c))
-
-    raw, pull = jax.vjp(constrained, params)
-    eps = float(jnp.finfo(raw.equality.dtype).eps)
-    first = state.count < 0
-    # What the inner method adds to the objective, a regularizer, is in the units of the objective.
-    bare = isinstance(added_within(inner, state.inner, params), float)
-    scales = _scales(state, first, params, updates) if bare else state.scales
-    c, unit = scales.seen(raw), scales.objective.astype(f.dtype)
-    updates = jax.tree.map(lambda leaf: leaf * unit.astype(leaf.dtype), updates)
-    seen = trees.norm(updates).astype(f.dtype)
-    seen, least = jnp.where(jnp.isfinite(seen), seen, state.slope), (1 / scales.length).astype(f.dtype)
-    penalty = merit.start(state.penalty, (unit * f).astype(raw.equality.dtype), c)
-    state = state._replace(
-        penalty=jnp.where(first & jnp.isfinite(penalty), penalty, state.penalty),
-        scales=scales,
-        tolerance=jnp.where(first, _TIGHTER * jnp.maximum(least, seen), state.tolerance),
-        lowest=jnp.where(first, -jnp.maximum(1, jnp.abs(unit * f)) / eps, state.lowest),
-    )
-
-    weights = merit.weights(c, state.shift, state.penalty)
-    (slopes,) = pull(scales.seen(weights))
-    grad = jax.tree.map(jnp.add, updates, slopes)
-    total = unit * f + merit.value(c, state.shift, state.penalty).astype(f.dtype)
-    total = jnp.where(trees.all_finite(c), total, jnp.inf).astype(jnp.asarray(value).dtype)
+    # One update of the inner method, which sees the merit function.
+    trial = _merit(merit, state, at, value)
     total_fn = None
     if value_fn is not None:
         total_fn = Partial(_added, merit, constraints, scales, state.shift, state.penalty, value_fn)
-    updated = _inner_update(inner, state.inner, params, grad, total, total_fn, extra, state.answer)
+    updated = _inner_update(
+        inner, state.inner, params, trial.grad, trial.value, total_fn, extra, state.answer
+    )
 
+    # The point that it has accepted: multipliers, violation, residual.
     keep = updated.accepted
-    multipliers = trees.choose(keep, constraints.structured(params, scales.given(weights)), state.multipliers)
-    raw = trees.choose(keep, raw, state.constraints)
+    multipliers = constraints.structured(params, scales.given(trial.weights))
+    multipliers = trees.choose(keep, multipliers, state.multipliers)
+    raw = trees.choose(keep, at.raw, state.constraints)
     c = scales.seen(raw)
     weights = merit.weights(c, state.shift, state.penalty)
-    added = f + added_within(inner, updated.state, updated.params)
-    f = jnp.where(keep, added.astype(f.dtype), state.answer.value)
-    slope, pull_back = jnp.where(keep, seen, state.slope), trees.norm(slopes).astype(f.dtype)
-    violation = violation_of(c).astype(f.dtype)
-    residual = residual_of(updated.stationarity, scales, raw, c, weights, eps).astype(f.dtype)
-    both = slackness(c, weights).astype(f.dtype)
-
+    added = at.value + added_within(inner, updated.state, updated.params)
+    f = jnp.where(keep, added.astype(wide), state.answer.value)
     # The slope is the answer's: that of a rejected trial may be infinite, at a root or a logarithm.
-    way = Way(unit * f, slope, pull_back, trees.norm(weights), least, violation)
-    seen = seen_of(updated, state, way, keep, (total < updated.value) & ~trees.all_finite(grad), eps)
-    count = jnp.maximum(state.count + 1, 1)
+    slope = jnp.where(keep, at.slope, state.slope)
+    violation = violation_of(c).astype(wide)
+    residual = residual_of(updated.stationarity, scales, raw, c, weights, eps).astype(wide)
+    measure = jnp.maximum(violation, slackness(c, weights).astype(wide))
+
+    # What has come of the round, and the next one where it has ended.
+    least, scaled = (1 / scales.length).astype(wide), scales.objective.astype(wide) * f
+    way = Way(scaled, slope, trial.pull, trees.norm(weights), least, violation)
+    sheer = (trial.value < updated.value) & ~trees.all_finite(trial.grad)
+    seen = seen_of(updated, state, way, keep, sheer, eps)
     new = state._replace(
-        inner=updated.state, constraints=raw, multipliers=multipliers, slope=slope, count=count
+        inner=updated.state,
+        constraints=raw,
+        multipliers=multipliers,
+        slope=slope,
+        count=jnp.maximum(state.count + 1, 1),
     )
-    measure = jnp.maximum(violation, both)
     new = next_round(merit, new, seen, weights, measure, residual, eps)
-    status = termination_status(new, updated.status, violation, seen, unit * f, eps)
-    outside = first & merit.interior & ~(jnp.max(c.inequality, initial=-jnp.inf) < 0)
-    # From a start whose gradient is not finite no round leads on.
-    status = jnp.where(first & updated.lost, jnp.int8(Status.NONFINITE), status)
-    status = jnp.where(outside, jnp.int8(Status.INFEASIBLE), status)
+    status = _status(merit, new, updated, seen, c, violation, scaled, at.first, eps)
     answer = Answer(updated.params, f, residual, status)
     moves = trees.choose(seen.ended, _back_to(params, updated.params), updated.moves)
     return moves, trees.keep_types(new._replace(answer=answer), state)
