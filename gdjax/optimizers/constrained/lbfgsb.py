@@ -75,6 +75,15 @@ class _Trial(NamedTuple):
     bracket: Bracket
 
 
+class _Base(NamedTuple):
+    """The accepted point: where it is, the gradient and the objective there, and the residual between bounds."""
+
+    x: jax.Array
+    grad: jax.Array
+    value: Scalar
+    residual: Scalar
+
+
 class _Settings(NamedTuple):
     memory: Any
     search: Search
@@ -111,8 +120,8 @@ def _reach(box: Box, x, p):
     return jnp.minimum(jnp.maximum(boxes.room(x, p, box.lower, box.upper), 1), far)
 
 
-def _judge(search, state: BoundedState, box: Box, params, value, grad) -> _Trial:
-    """Lets the search judge the point given; a point that is the base itself is taken without a test."""
+def _test(search, state: BoundedState, box: Box, params, value, grad) -> _Trial:
+    """The search tests the point given; one that is the base itself is taken without a test."""
     (x, _), (base, _) = flat(params), flat(state.answer.params)
     p, wide = state.direction, value.dtype
     s = x - base
@@ -134,14 +143,24 @@ def _judge(search, state: BoundedState, box: Box, params, value, grad) -> _Trial
     return _Trial(x, s, accept, give_up, fresh, noise, along, bracket)
 
 
-def _aim(search, state, box, trial, here, value, grad, forgotten):
+def _taken(state, box, trial, given, value) -> _Base:
+    """The accepted point after the test."""
+    base, _ = flat(state.answer.params)
+    here, grad = jnp.where(trial.accept, trial.point, base), jnp.where(trial.accept, given, state.grad)
+    short = boxes.criticality(here, grad, box.lower, box.upper)
+    value = jnp.where(trial.accept, value, state.answer.value)
+    return _Base(here, grad, value, length(short).astype(value.dtype))
+
+
+def _aim(search, state, box, trial, base):
     """The direction to search and the bracket on it: new where the point is, or the old ones."""
-    moved, wide = trial.accept | trial.give_up, value.dtype
-    change, step = grad - state.grad, trial.step
+    moved, wide = trial.accept | trial.give_up, base.value.dtype
+    here, grad, change = base.x, base.grad, base.grad - state.grad
+    forgotten = trial.give_up | (trial.accept & (state.bracket.trials < 0))
 
     def ask():
         pairs = boxes.forget(state.pairs, forgotten)
-        pairs = boxes.learn(pairs, step, change, trial.accept & ~trial.fresh)
+        pairs = boxes.learn(pairs, trial.step, change, trial.accept & ~trial.fresh)
         gradient = boxes.projected(here, grad, box.lower, box.upper)
         residual, slant = length(gradient), length(grad)
         # In large units a gradient may be short of a unit in the last place of the params; what bounds hold is no step.
@@ -159,10 +178,38 @@ def _aim(search, state, box, trial, here, value, grad, forgotten):
         carried = carried_gain(trial.along, state.bracket.origin.slope, slope)
         unknown = (bad | ~(pairs.scale > 0)) & ~trial.give_up
         first = jnp.minimum(jnp.where(unknown, carried, 1), _reach(box, here, p).astype(wide))
-        bracket = search.init(value, slope, first)._replace(trials=-bad.astype(jnp.int32))
+        bracket = search.init(base.value, slope, first)._replace(trials=-bad.astype(jnp.int32))
         return p, trees.keep_types(bracket, trial.bracket), pairs
 
     return control_flow.cond(moved, ask, lambda: (state.direction, trial.bracket, state.pairs))
+
+
+def _propose(box, base, p, step):
+    """The next trial, in the box to the last bit; the accepted point where nothing finite leads away from it."""
+    target = boxes.landed(base.x, step.astype(base.x.dtype) * p, box.lower, box.upper)
+    return jnp.where(jnp.isfinite(base.residual) & jnp.all(jnp.isfinite(target)), target, base.x)
+
+
+def _largest_curvature(state, trial, change, base):
+    """The largest curvature along late steps, and the one to judge rounding by: no larger than the last step's."""
+    moved = length(trial.step)
+    curvature = (length(change) / moved).astype(base.value.dtype)
+    # A step that is rounding itself tells of no curvature.
+    told = jnp.isfinite(curvature) & (moved > float(jnp.finfo(base.x.dtype).eps) ** 0.5 * length(base.x))
+    curvature = jnp.where(told, curvature, state.largest_curvature)
+    largest = faded(state.largest_curvature, curvature, trial.accept & ~trial.fresh)
+    return largest, jnp.minimum(curvature, largest)
+
+
+def _status(base, value, over, curvature):
+    """The termination status."""
+    noise = _ROUNDING * float(jnp.finfo(base.x.dtype).eps) * length(base.x) * curvature
+    status = ended(over, base.residual <= noise)
+    lowest = fell(jnp.fmin(value, base.value), base.x.dtype)
+    status = jnp.where(lowest, jnp.int8(Status.UNBOUNDED), status)
+    # A base is taken without a test; where its gradient is infinite into a bound, nothing is left to do.
+    finite = jnp.isfinite(base.residual) & (jnp.all(jnp.isfinite(base.grad)) | (base.residual == 0))
+    return jnp.where(finite, status, jnp.int8(Status.NONFINITE))
 
 
 def _update(settings, updates, state: BoundedState, params=None, *, value: Any = None, **extra):
@@ -174,45 +221,29 @@ def _update(settings, updates, state: BoundedState, params=None, *, value: Any =
     if given.size == 0:
         return updates, state
     f = jnp.asarray(value).astype(state.answer.value.dtype)
-    trial = _judge(search, state, box, params, f, given)
-    accept, (base, _) = trial.accept, flat(state.answer.params)
-    here, grad = jnp.where(accept, trial.point, base), jnp.where(accept, given, state.grad)
-    fhere = jnp.where(accept, f, state.answer.value)
-    short = boxes.criticality(here, grad, box.lower, box.upper)
-    residual = length(short).astype(f.dtype)
-    forgotten = trial.give_up | (accept & (state.bracket.trials < 0))
-    p, bracket, pairs = _aim(search, state, box, trial, here, fhere, grad, forgotten)
+    trial = _test(search, state, box, params, f, given)
+    base = _taken(state, box, trial, given, f)
+    p, bracket, pairs = _aim(search, state, box, trial, base)
+    target = _propose(box, base, p, bracket.step)
 
-    target = boxes.landed(here, bracket.step.astype(here.dtype) * p, box.lower, box.upper)
-    target = jnp.where(jnp.isfinite(residual) & jnp.all(jnp.isfinite(target)), target, here)
-    stuck = jnp.all(target == here)
+    stuck = jnp.all(target == base.x)
     renewed = trial.fresh & ((f != state.answer.value) | jnp.any(given != state.grad))
-    lower = accept & (fhere < state.lowest - trial.noise)
-    progress = accept & (renewed | lower | (residual < 0.5 * state.mark))
+    lower = trial.accept & (base.value < state.lowest - trial.noise)
+    progress = trial.accept & (renewed | lower | (base.residual < 0.5 * state.mark))
     idle = jnp.where(progress, 0, state.idle + 1 + _RESTART * (trial.give_up | stuck))
     over = idle >= _PATIENCE
-    change, size = given - state.grad, length(here)
-    eps, moved = float(jnp.finfo(here.dtype).eps), length(trial.step)
-    curvature = (length(change) / moved).astype(f.dtype)
-    # A step that is rounding itself tells of no curvature.
-    told = jnp.isfinite(curvature) & (moved > eps**0.5 * size)
-    curvature = jnp.where(told, curvature, state.largest_curvature)
-    largest_curvature = faded(state.largest_curvature, curvature, accept & ~trial.fresh)
-    status = ended(over, residual <= 10 * eps * size * jnp.minimum(curvature, largest_curvature))
-    status = jnp.where(fell(jnp.fmin(f, fhere), here.dtype), jnp.int8(Status.UNBOUNDED), status)
-    # A base is taken without a test; where its gradient is infinite into a bound, nothing is left to do.
-    whole = jnp.isfinite(residual) & (jnp.all(jnp.isfinite(grad)) | (residual == 0))
-    status = jnp.where(whole, status, jnp.int8(Status.NONFINITE))
-    target = jnp.where(over, here, target)
+    largest_curvature, curvature = _largest_curvature(state, trial, given - state.grad, base)
+    status = _status(base, f, over, curvature)
+    target = jnp.where(over, base.x, target)
     new = BoundedState(
-        answer=Answer(back(here), fhere, residual, status),
+        answer=Answer(back(base.x), base.value, base.residual, status),
         optimality=state.optimality,
-        grad=grad,
+        grad=base.grad,
         direction=p,
         bracket=bracket,
         pairs=pairs,
-        lowest=jnp.where(renewed, f, jnp.minimum(state.lowest, fhere)),
-        mark=jnp.where(progress, residual, state.mark),
+        lowest=jnp.where(renewed, f, jnp.minimum(state.lowest, base.value)),
+        mark=jnp.where(progress, base.residual, state.mark),
         largest_curvature=largest_curvature,
         idle=idle,
     )

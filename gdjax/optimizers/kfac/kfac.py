@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial, keystr, tree_leaves_with_path
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from gdjax._internal import checks, control_flow, trees
 from gdjax._internal.programs import dense_layers
@@ -24,12 +24,21 @@ from gdjax.objectives.derivatives import composite_of, gauss_newton, hessian
 from gdjax.optimizers.blocks.damping import Levenberg, reduction_ratio, sound_damping
 from gdjax.optimizers.kfac import kronecker
 from gdjax.optimizers.kfac.fisher_estimators import Signals, exact
-from gdjax.types import Curvature, MatVec, Params, Scalar, Transformation
+from gdjax.types import Curvature, MatVec, Params, Scalar, ScalarLike, ScalarOrSchedule, Transformation
 
 __all__ = ["KfacState", "kfac"]
 
 _ALONE = 128
 """How many numbers outside of dense layers there may be: they have one matrix of their own, laid out."""
+
+
+class _Settings(NamedTuple):
+    learning_rate: ScalarOrSchedule | None
+    damping: Levenberg | ScalarLike
+    decay: ScalarLike
+    curvature: Curvature
+    signals: Signals
+    interval: trees.Count
 
 
 class KfacState(NamedTuple):
@@ -149,73 +158,95 @@ def _same(outputs: Any) -> Any:
     return outputs
 
 
-def _init(parts, params):
-    damping, learning_rate = parts[1], parts[0]
+def _init(settings, params):
+    damping = settings.damping
     leaves = _leaves(params)
     dtype = jnp.result_type(*leaves)
     held = kronecker.blank(leaves)
     first = damping.initial if isinstance(damping, Levenberg) else damping
-    last = [jnp.zeros_like(leaf) for leaf in leaves] if learning_rate is None else []
+    last = [jnp.zeros_like(leaf) for leaf in leaves] if settings.learning_rate is None else []
     return KfacState(jnp.int32(0), jnp.asarray(first, dtype), held, held, last)
 
 
-def _update(parts, updates, state, params: Any = None, *, value: Any = None, value_fn: Any = None, **extra):
+def _factors(settings, state, composite, params, network, found, metric, level):
+    """The Kronecker factors after a batch, and their inverses, renewed where it is their turn."""
+    if not network.layers:
+        return state.factors, state.inverses
+    count = state.count
+    pairs = kronecker.measured(network, found, settings.signals(composite, found.outputs, metric, count))
+    # The mean until the decay is the longer memory: Martens and Grosse, section 5.
+    keep = jnp.minimum(1 - 1 / (count + 1).astype(level.dtype), settings.decay)
+    factors = kronecker.averaged(network, state.factors, pairs, keep)
+
+    def invert():
+        levels = [level + extra for extra in _penalty_levels(composite, params, network)]
+        return kronecker.inverted(network, factors, state.inverses, levels)
+
+    due = (count % settings.interval == 0) | (count < 3)
+    return factors, control_flow.cond(due, invert, lambda: state.inverses)
+
+
+def _weights(settings, count, curvatures, level, steps, slopes):
+    """How far to go along each step: those that minimize the quadratic model, or the learning rate."""
+    if settings.learning_rate is None:
+        return _least(curvatures + level * _inner(steps, steps), slopes)
+    rate = settings.learning_rate
+    rate = rate(count) if callable(rate) else rate
+    return jnp.asarray(rate, slopes.dtype)[None]
+
+
+def _update(
+    settings, updates, state, params: Any = None, *, value: Any = None, value_fn: Any = None, **extra
+):
     del extra
     checks.require("kfac", params=params, value_fn=value_fn)
-    learning_rate, damping, decay, curvature, signals, interval = parts
+    learning_rate, damping, curvature = settings.learning_rate, settings.damping, settings.curvature
     composite = composite_of(value_fn, "kfac")
     structure, types = jax.tree.structure(params), [leaf.dtype for leaf in jax.tree.leaves(params)]
-    grads, level, count = _leaves(updates), state.damping, state.count
+    grads, level = _leaves(updates), state.damping
     level = level if isinstance(damping, Levenberg) else jnp.asarray(damping, level.dtype)
 
     def typed(leaves):
         cast = [leaf.astype(dtype) for leaf, dtype in zip(leaves, types, strict=True)]
         return jax.tree.unflatten(structure, cast)
 
+    # The layers and the metric of the outputs; the factors that they make.
     network = dense_layers.find(composite.model, params)
     found = network.forward(params)
     _check(network, params, found.outputs)
     metric = curvature(Composite(_same, composite.loss), found.outputs).product
-    factors, inverses = state.factors, state.inverses
-    if network.layers:
-        pairs = kronecker.measured(network, found, signals(composite, found.outputs, metric, count))
-        keep = jnp.minimum(1 - 1 / (count + 1).astype(level.dtype), decay)
-        factors = kronecker.averaged(network, factors, pairs, keep)
+    factors, inverses = _factors(settings, state, composite, params, network, found, metric, level)
 
-        def fresh():
-            levels = [level + extra for extra in _penalty_levels(composite, params, network)]
-            return kronecker.inverted(network, factors, inverses, levels)
-
-        inverses = control_flow.cond((count % interval == 0) | (count < 3), fresh, lambda: state.inverses)
+    # The step, and the one before beside it.
     direction = kronecker.preconditioned(network, inverses, grads)
     direction |= _alone(network, composite, curvature, params, grads, level)
     steps = [-direction[i][None] for i in range(len(grads))]
     if learning_rate is None:
         steps = [jnp.concatenate([new, old[None]]) for new, old in zip(steps, state.last, strict=True)]
+
+    # The quadratic model over them, and the move that it makes.
     slopes = _inner(steps, [g[None] for g in grads])[:, 0]
     curvatures = jnp.zeros((), level.dtype)
     if learning_rate is None or isinstance(damping, Levenberg):
         curvatures = _curvatures(composite, metric, params, jax.vmap(typed)(steps))
-    if learning_rate is None:
-        weights = _least(curvatures + level * _inner(steps, steps), slopes)
-    else:
-        rate = learning_rate(count) if callable(learning_rate) else learning_rate
-        weights = jnp.asarray(rate, slopes.dtype)[None]
+    weights = _weights(settings, state.count, curvatures, level, steps, slopes)
     move = [jnp.tensordot(weights, step, 1) for step in steps]
+
+    # The damping, by how well the model has predicted.
     if isinstance(damping, Levenberg):
         checks.require("kfac with Levenberg damping", value=value)
         change = value_fn(optax.apply_updates(params, typed(move))) - value
         predicted = jnp.dot(weights, slopes) + 0.5 * jnp.dot(weights, curvatures @ weights)
         level = damping.after(level, reduction_ratio(change, predicted))
     last = move if learning_rate is None else []
-    state = trees.keep_types(KfacState(count + 1, level, factors, inverses, last), state)
-    return typed(move), state
+    new = KfacState(state.count + 1, level, factors, inverses, last)
+    return typed(move), trees.keep_types(new, state)
 
 
 def kfac(
-    learning_rate: Any = None,
-    damping: Any = 0.1,
-    decay: Any = 0.95,
+    learning_rate: ScalarOrSchedule | None = None,
+    damping: Levenberg | ScalarLike = 0.1,
+    decay: ScalarLike = 0.95,
     *,
     curvature: Curvature = gauss_newton,
     signals: Signals = exact,
@@ -287,6 +318,5 @@ def kfac(
     checks.function(
         "kfac", "objective, outputs, metric, count", "such as gdjax.fisher_estimators.exact", signals=signals
     )
-    parts = trees.callables_as_trees((learning_rate, damping, decay, curvature, signals))
-    parts = (*parts, trees.Count(interval))
-    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))
+    settings = _Settings(learning_rate, damping, decay, curvature, signals, trees.Count(interval))
+    return trees.with_settings(_init, _update, settings)

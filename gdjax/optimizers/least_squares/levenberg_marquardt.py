@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
@@ -23,7 +22,7 @@ from gdjax.objectives import differentiability
 from gdjax.optimizers.blocks import acceptance
 from gdjax.optimizers.blocks.acceptance import Base
 from gdjax.optimizers.least_squares.damping_rules import Damping, region
-from gdjax.types import Answer, Status, Transformation
+from gdjax.types import Answer, Scalar, ScalarLike, Status, Transformation
 
 __all__ = [
     "LevenbergMarquardtState",
@@ -51,6 +50,12 @@ def uniform(rows: jax.Array, previous: jax.Array) -> jax.Array:
     return jnp.ones_like(previous)
 
 
+class _Settings(NamedTuple):
+    damping: Damping
+    scaling: Callable[[jax.Array, jax.Array], jax.Array]
+    geodesic: ScalarLike | None
+
+
 class LevenbergMarquardtState(NamedTuple):
     """The accepted point, its Jacobian by singular values, and the damping.
 
@@ -69,7 +74,8 @@ class LevenbergMarquardtState(NamedTuple):
     sizes: jax.Array
 
 
-def _init(params):
+def _init(settings, params):
+    del settings
     base = acceptance.start(params)
     n, dtype = base.grad.size, base.grad.dtype
     vector = jnp.zeros(n, dtype)
@@ -111,61 +117,89 @@ def _move(found, shift, grad):
     return Move(step, jnp.dot(grad, step), jnp.sum((found.values * p) ** 2), scale)
 
 
-def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
-    del extra
-    damping, scaling, geodesic = parts
-    checks.require("levenberg_marquardt", params=params, value=value, value_fn=value_fn)
-    composite = require_composite(value_fn, "levenberg_marquardt")
-    x, back = trees.flat(params)
-    grad, _ = trees.flat(updates)
-    old = acceptance.join(state.base, state.answer)
-    origin, _ = trees.flat(old.answer.params)
-    whole = jnp.all(jnp.isfinite(grad))
-    maybe = acceptance.test(old, x, value, jnp.where(whole, grad, old.grad)).accept
+class _Linearized(NamedTuple):
+    """The residuals' linear model at a point.
 
-    def fresh():
-        rows, rest = rows_at(composite, params, x.dtype)
-        slope = jnp.where(jnp.any(rows != 0), rows.T @ rest, jnp.nan)
-        sizes = jnp.sqrt(jnp.sum(rows * rows, 0))
-        # Below this the singular values do not count, and a step leaves the parameter where it is.
-        cut = 2 * jnp.asarray(x.size, rows.dtype) ** 1.5 * float(jnp.finfo(rows.dtype).eps)
-        vanished = sizes <= cut * state.sizes
-        gone = norm(rest) * jnp.max(jnp.where(vanished, state.sizes, 0))
-        return (
-            spectrum(rows, rest, scaling(rows, state.spectrum.scales)),
-            slope,
-            jnp.maximum(state.sizes, sizes),
-            gone,
-        )
+    Attributes:
+      spectrum: of the scaled Jacobian.
+      grad: the gradient by the Jacobian; NaN where that has vanished whole.
+      sizes: the largest norm that each column has had.
+      vanished: how large the gradient may be along columns that have vanished, at the norms they had.
+    """
 
-    # Reverse mode may overflow where forward mode does not: then the gradient is the Jacobian's.
-    stale = (state.spectrum, grad, state.sizes, jnp.zeros((), x.dtype))
-    found, slope, sizes, gone = control_flow.cond(maybe, fresh, lambda: stale)
-    grad = jnp.where(whole, grad, slope)
-    tested = acceptance.test(old, x, value, grad)
-    tested = tested._replace(length=norm(state.spectrum.scales * (x - origin)))
-    # Where a column has vanished, exp(-x) far out, a gradient of zero says nothing: no parameter was fitted there.
-    base = acceptance.move_to(old, tested, params, value, grad, jnp.maximum(norm(grad), gone))
-    here, first = base.answer.params, old.count == 0
-    found = trees.choose(tested.accept, found, state.spectrum)
-    sizes = jnp.where(tested.accept, sizes, state.sizes)
+    spectrum: Spectrum
+    grad: jax.Array
+    sizes: jax.Array
+    vanished: Scalar
+
+
+def _linearize(composite, params, scaling, state, dtype) -> _Linearized:
+    """One Jacobian, factored."""
+    rows, rest = rows_at(composite, params, dtype)
+    grad = jnp.where(jnp.any(rows != 0), rows.T @ rest, jnp.nan)
+    sizes = jnp.sqrt(jnp.sum(rows * rows, 0))
+    # Below this the singular values do not count, and a step leaves the parameter where it is.
+    cut = 2 * jnp.asarray(rows.shape[1], dtype) ** 1.5 * float(jnp.finfo(dtype).eps)
+    vanished = norm(rest) * jnp.max(jnp.where(sizes <= cut * state.sizes, state.sizes, 0))
+    scaled = spectrum(rows, rest, scaling(rows, state.spectrum.scales))
+    return _Linearized(scaled, grad, jnp.maximum(state.sizes, sizes), vanished)
+
+
+def _damped(damping, state, found, tested, first, x):
+    """The damping's numbers after the test: at the start its first ones, on new data those it has."""
     begin = damping.first(found, norm(found.scales * x))
     numbers = jnp.where(tested.fresh, state.numbers, damping.next(state.numbers, tested))
-    numbers = jnp.where(first, begin, numbers)
+    return jnp.where(first, begin, numbers)
+
+
+def _honest(answer, grad):
+    """A plateau where columns have vanished is no point as low as rounding allows: STALLED, not NOISE_FLOOR."""
+    status = jnp.asarray(answer.status)
+    hollow = (status == Status.NOISE_FLOOR) & (answer.residual > 2 * norm(grad))
+    return answer._replace(status=jnp.where(hollow, jnp.int8(Status.STALLED), status))
+
+
+def _update(settings, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
+    del extra
+    damping, scaling, geodesic = settings
+    checks.require("levenberg_marquardt", params=params, value=value, value_fn=value_fn)
+    composite = require_composite(value_fn, "levenberg_marquardt")
+    (x, back), (grad, _) = trees.flat(params), trees.flat(updates)
+    old = acceptance.join(state.base, state.answer)
+    origin, _ = trees.flat(old.answer.params)
+
+    # The linear model, where the trial will be accepted. Reverse mode may overflow where forward mode does not: then
+    # the gradient is the Jacobian's.
+    finite = jnp.all(jnp.isfinite(grad))
+    likely = acceptance.test(old, x, value, jnp.where(finite, grad, old.grad)).accept
+    stale = _Linearized(state.spectrum, grad, state.sizes, jnp.zeros((), x.dtype))
+    model = control_flow.cond(
+        likely, lambda: _linearize(composite, params, scaling, state, x.dtype), lambda: stale
+    )
+    grad = jnp.where(finite, grad, model.grad)
+
+    # The acceptance test. Where a column has vanished, exp(-x) far out, a gradient of zero says nothing: no parameter
+    # was fitted there.
+    tested = acceptance.test(old, x, value, grad)
+    tested = tested._replace(length=norm(state.spectrum.scales * (x - origin)))
+    residual = jnp.maximum(norm(grad), model.vanished)
+    base = acceptance.move_to(old, tested, params, value, grad, residual)
+    found = trees.choose(tested.accept, model.spectrum, state.spectrum)
+    sizes = jnp.where(tested.accept, model.sizes, state.sizes)
+
+    # The damped step, bent along the residuals' second derivative where that is asked for.
+    numbers = _damped(damping, state, found, tested, old.count == 0, x)
     shift = damping.shift(numbers, found)
     move = _move(found, shift, base.grad)
     if geodesic is not None:
+        here = base.answer.params
         with differentiability.needed("levenberg_marquardt(geodesic=...)", "second", composite, here):
             bent = Partial(_bent, composite)
             step = differentiability.isolated(bent, here, move.step, found, shift, geodesic)
         move = move._replace(step=step)
     base, moves = acceptance.propose(base, move, x, back)
-    status = jnp.asarray(base.answer.status)
-    hollow = (status == Status.NOISE_FLOOR) & (base.answer.residual > 2 * norm(base.grad))
-    base = base._replace(
-        answer=base.answer._replace(status=jnp.where(hollow, jnp.int8(Status.STALLED), status))
-    )
-    return moves, LevenbergMarquardtState(base.answer, acceptance.split(base), found, numbers, sizes)
+    answer = _honest(base.answer, base.grad)
+    return moves, LevenbergMarquardtState(answer, acceptance.split(base), found, numbers, sizes)
 
 
 def levenberg_marquardt(
@@ -214,5 +248,5 @@ def levenberg_marquardt(
         )
     checks.function("levenberg_marquardt", "rows, previous", "such as columns of its module", scaling=scaling)
     checks.optional("levenberg_marquardt", above=0, geodesic=geodesic)
-    parts = trees.callables_as_trees((region() if damping is None else damping, scaling, geodesic))
-    return optax.GradientTransformationExtraArgs(_init, Partial(_update, parts))
+    settings = _Settings(region() if damping is None else damping, scaling, geodesic)
+    return trees.with_settings(_init, _update, settings)

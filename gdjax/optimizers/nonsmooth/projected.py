@@ -228,6 +228,20 @@ def _step_length(state, given, tested, x, grad):
     return jnp.where(state.count <= 1, first, jnp.where(learnt, spectral, state.rate)), first
 
 
+def _spectral_status(state, tested, residual, value, size, failures, sound):
+    """The termination status, and the progress that it comes from."""
+    eps = jnp.finfo(size.dtype).eps
+    below_noise = jnp.isfinite(residual) & (residual <= _ROUNDING * eps * size)
+    progress = state.progress.after(residual, below_noise)
+    # After so many halvings in a row, and twice as many, a step no longer moves the point.
+    dead = (failures >= 2 * jnp.finfo(size.dtype).nmant) | ~sound
+    worn = progress.idle >= _PATIENCE
+    status = ended(dead | worn, below_noise | worn, tested.finite & sound)
+    status = jnp.where(fell(value, size.dtype), jnp.int8(Status.UNBOUNDED), status)
+    # A base without a gradient: nothing leads away from it.
+    return jnp.where(tested.accept & ~tested.finite, jnp.int8(Status.NONFINITE), status), progress
+
+
 def _spectral_update(settings, updates, state, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("spectral_projected_gradient", params=params, value=value)
@@ -235,6 +249,8 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
     (x, back), (grad, _), (base, _) = flat(params), flat(updates), flat(state.answer.params)
     value = jnp.asarray(value)
     f = value.astype(state.answer.value.dtype)
+
+    # The nonmonotone acceptance test.
     tested = _test(state, x, base, f, grad, float(jnp.finfo(value.dtype).eps))
     accept = tested.accept
 
@@ -242,6 +258,10 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
         return jnp.where(accept, new, old)
 
     here, slope, best = now(x, base), now(grad, state.grad), now(f, state.answer.value)
+    values = jnp.roll(state.values, 1).at[0].set(f)
+    values = jnp.where(tested.fresh, jnp.full_like(values, -jnp.inf).at[0].set(f), values)
+
+    # The projected step of the spectral length.
     rate, first = _step_length(state, given, tested, x, grad)
     start = state.count == 0  # the first move is onto the set
     point = back(jnp.where(start, here, here - rate * slope))
@@ -251,35 +271,27 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
     mapped = jnp.maximum(length(target - here) / rate, _near(here, slope)[1] * length(target - here))
     mapped = jnp.where(sound & ~start, mapped, jnp.inf).astype(f.dtype)
     residual = now(mapped, state.answer.residual)
+
+    # The next trial: all of it, or less of the one that was rejected.
     direction = now(target - here, state.direction)
     along = now(jnp.ones_like(rate), tested.shorter)
     trial = jnp.where(accept, target, base + along * direction)
 
-    level = length(slope) + length(here) / rate
-    below_noise = jnp.isfinite(residual) & (residual <= _ROUNDING * jnp.finfo(x.dtype).eps * level)
-    progress = state.progress.after(residual, below_noise)
     failures = jnp.where(accept, 0, state.failures + 1)
-    dead = (failures >= 2 * jnp.finfo(x.dtype).nmant) | ~sound
-    worn = progress.idle >= _PATIENCE
-    status = ended(dead | worn, below_noise | worn, tested.finite & sound)
-    status = jnp.where(fell(best, x.dtype), jnp.int8(Status.UNBOUNDED), status)
-    status = jnp.where(
-        accept & ~tested.finite, jnp.int8(Status.NONFINITE), status
-    )  # a base without a gradient
-    values = jnp.roll(state.values, 1).at[0].set(f)
-    values = jnp.where(tested.fresh, jnp.full_like(values, -jnp.inf).at[0].set(f), values)
+    size = length(slope) + length(here) / rate
+    status, progress = _spectral_status(state, tested, residual, best, size, failures, sound)
     new = SpectralState(
-        Answer(back(here), best, residual, status),
-        state.optimality,
-        slope,
-        direction,
-        now(values, state.values),
-        rate,
-        first,
-        along,
-        state.count + 1,
-        failures,
-        progress,
+        answer=Answer(back(here), best, residual, status),
+        optimality=state.optimality,
+        grad=slope,
+        direction=direction,
+        values=now(values, state.values),
+        rate=rate,
+        first=first,
+        along=along,
+        count=state.count + 1,
+        failures=failures,
+        progress=progress,
     )
     return back(landing(x, trial)), trees.keep_types(new, state)
 

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import optax
-from jax.tree_util import Partial
 
 from gdjax._internal import checks, trees
 from gdjax._internal.trees import flat
@@ -42,6 +40,11 @@ def polyak(optimum: ScalarLike = 0.0) -> Polyak:
     return Polyak(optimum)
 
 
+class _Settings(NamedTuple):
+    learning_rate: ScalarOrSchedule | Polyak
+    projection: Callable[[Params], Params] | None
+
+
 class SubgradientState(NamedTuple):
     """State of `subgradient`.
 
@@ -54,17 +57,17 @@ class SubgradientState(NamedTuple):
     count: Scalar
 
 
-def _init(parts, params):
-    del parts
+def _init(settings, params):
+    del settings
     x, _ = flat(params)
     unknown = jnp.asarray(jnp.inf, trees.value_type(x.dtype))
     return SubgradientState(Answer(params, unknown, unknown, jnp.int8(Status.RUNNING)), jnp.int32(0))
 
 
-def _update(parts, updates, state, params=None, *, value: Any = None, **extra):
+def _update(settings, updates, state, params=None, *, value: Any = None, **extra):
     del extra
     checks.require("subgradient", params=params, value=value)
-    rule, projection = parts
+    rule, projection = settings
     (x, back), (grad, _) = flat(params), flat(updates)
     f = jnp.asarray(value).astype(state.answer.value.dtype)
     finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(grad))
@@ -116,5 +119,4 @@ def subgradient(
     if not isinstance(learning_rate, Polyak):
         checks.rate("subgradient", learning_rate=learning_rate)
     numbers.projection("subgradient", True, projection=projection)
-    parts = trees.callables_as_trees((learning_rate, projection))
-    return optax.GradientTransformationExtraArgs(Partial(_init, parts), Partial(_update, parts))
+    return trees.with_settings(_init, _update, _Settings(learning_rate, projection))

@@ -9,17 +9,20 @@ shrinks where it predicted well.
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import optax
-from jax.tree_util import Partial
 
 from gdjax._internal import checks, control_flow, trees
 from gdjax.linalg.subproblems import Eigen, cubic_step, eigen, norm
 from gdjax.objectives import derivatives
 from gdjax.optimizers.blocks import acceptance
 from gdjax.optimizers.blocks.acceptance import Base
-from gdjax.types import Answer, Curvature, Scalar, Transformation
+from gdjax.types import Answer, Curvature, Scalar, ScalarLike, Transformation
 
 __all__ = ["CubicState", "cubic_newton"]
+
+
+class _Settings(NamedTuple):
+    curvature: Curvature
+    weight: ScalarLike | None
 
 
 class CubicState(NamedTuple):
@@ -38,7 +41,8 @@ class CubicState(NamedTuple):
     weight: Scalar
 
 
-def _init(params):
+def _init(settings, params):
+    del settings
     base = acceptance.start(params)
     n, dtype = base.grad.size, base.grad.dtype
     vector = jnp.zeros(n, dtype)
@@ -64,12 +68,11 @@ def _next_weight(weight, tested):
     return jnp.clip(weight * jnp.where(tested.ratio < 0.1, up, down), tiny, huge)
 
 
-def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
+def _update(settings, updates, state, params=None, *, value: Any = None, value_fn: Any = None, **extra):
     del extra
     checks.require("cubic_newton", params=params, value=value, value_fn=value_fn)
-    curvature, weight = parts
-    x, back = trees.flat(params)
-    grad, _ = trees.flat(updates)
+    curvature, weight = settings
+    (x, back), (grad, _) = trees.flat(params), trees.flat(updates)
     old = acceptance.join(state.base, state.answer)
     tested = acceptance.test(old, x, value, grad)
     base = acceptance.move_to(old, tested, params, value, grad)
@@ -87,7 +90,9 @@ def _update(parts, updates, state, params=None, *, value: Any = None, value_fn: 
     return moves, CubicState(base.answer, acceptance.split(base), factors, size)
 
 
-def cubic_newton(weight: Any = None, *, curvature: Curvature = derivatives.hessian) -> Transformation:
+def cubic_newton(
+    weight: ScalarLike | None = None, *, curvature: Curvature = derivatives.hessian
+) -> Transformation:
     r"""Adaptive regularization by cubics (ARC), with exact subproblems.
 
     Flat: one evaluation of value and gradient an update; one dense matrix and its eigendecomposition,
@@ -118,5 +123,4 @@ def cubic_newton(weight: Any = None, *, curvature: Curvature = derivatives.hessi
     """
     checks.optional("cubic_newton", above=0, weight=weight)
     derivatives.checked("cubic_newton", curvature)
-    parts = trees.callables_as_trees((curvature, weight))
-    return optax.GradientTransformationExtraArgs(_init, Partial(_update, parts))
+    return trees.with_settings(_init, _update, _Settings(curvature, weight))

@@ -6,8 +6,10 @@ with :math:`\tilde B_k` the Hessian made positive definite. The length :math:`\a
 search (the default), a rate or a schedule.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
@@ -172,20 +174,27 @@ def _downhill(step, grad):
     return jnp.where(found, step, -grad)
 
 
-def _direction_init(parts, params, x):
+class _Settings(NamedTuple):
+    begin: Callable[[jax.Array], Any]
+    solve: Callable[..., tuple[jax.Array, Any]]
+    curvature: Curvature
+    owner: Method
+
+
+def _direction_init(settings, params, x):
     del params
-    return parts[0](x)
+    return settings.begin(x)
 
 
-def _direction_update(parts, memory, move):
-    _, fresh, curvature, owner = parts
+def _direction_update(settings, memory, move):
+    owner = settings.owner
     params, _, _, extra = move.given
     value_fn = extra.get("value_fn")
     checks.require(owner, value_fn=value_fn)
-    operator = acceptance.operator_at(owner, curvature, value_fn, params)
+    operator = acceptance.operator_at(owner, settings.curvature, value_fn, params)
     return control_flow.cond(
         move.accepted,
-        lambda: fresh(memory, operator, move.grad, move),
+        lambda: settings.solve(memory, operator, move.grad, move),
         lambda: (jnp.zeros_like(move.grad), memory),
     )
 
@@ -200,28 +209,28 @@ class NewtonState(NamedTuple):
     memory: Any
 
 
-def _plain_init(parts, params):
-    return NewtonState(parts[0](trees.flat(params)[0]))
+def _plain_init(settings, params):
+    return NewtonState(settings.begin(trees.flat(params)[0]))
 
 
-def _plain_update(parts, updates, state, params=None, *, value_fn: Any = None, **extra):
+def _plain_update(settings, updates, state, params=None, *, value_fn: Any = None, **extra):
     del extra
-    _, fresh, curvature, owner = parts
-    checks.require(owner, params=params, value_fn=value_fn)
+    checks.require(settings.owner, params=params, value_fn=value_fn)
     grad, back = trees.flat(updates)
-    step, memory = fresh(state.memory, acceptance.operator_at(owner, curvature, value_fn, params), grad)
+    operator = acceptance.operator_at(settings.owner, settings.curvature, value_fn, params)
+    step, memory = settings.solve(state.memory, operator, grad)
     return back(_downhill(step, grad)), NewtonState(memory)
 
 
-def _method(owner, begin, fresh, curvature, step) -> Transformation:
+def _method(owner, begin, solve, curvature, step) -> Transformation:
     derivatives.checked(owner, curvature)
-    parts = (*trees.callables_as_trees((begin, fresh, curvature)), Method(owner))
+    settings = trees.callables_as_trees(_Settings(begin, solve, curvature, Method(owner)))
     step = backtracking() if step is None else step
     if isinstance(step, Search):
-        init, update = Partial(_direction_init, parts), Partial(_direction_update, parts)
+        init, update = Partial(_direction_init, settings), Partial(_direction_update, settings)
         return descend(Direction(init, update, unit_step), step)
     checks.rate(owner, step=step)
-    plain = optax.GradientTransformationExtraArgs(Partial(_plain_init, parts), Partial(_plain_update, parts))
+    plain = trees.with_settings(_plain_init, _plain_update, settings)
     return optax.chain(plain, optax.scale_by_learning_rate(step, flip_sign=False))
 
 
