@@ -48,7 +48,7 @@ SHARED = {"gdjax.problems.convex", "gdjax.problems.datasets", "gdjax.problems.pr
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE_LINES = 340
-MAX_FUNCTION_LINES = 80
+MAX_FUNCTION_LINES = 65
 
 
 def label(path):
