@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import inspect
+import itertools
 import re
 import sys
 import types
@@ -188,6 +189,30 @@ def test_there_is_no_cycle():
 def test_files_are_short(path):
     lines = len(path.read_text().splitlines())
     assert lines <= MAX_FILE_LINES, f"{label(path)} has {lines} lines: does it hold two rooms?"
+
+
+NUMERIC = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.Tuple, ast.List)
+
+
+def undocumented_numbers(path):
+    """Numeric constants of a module that neither a docstring nor a comment says the reason of."""
+    source = path.read_text(encoding="utf-8")
+    lines, body = source.splitlines(), ast.parse(source).body
+    for node, following in itertools.zip_longest(body, body[1:]):
+        names = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, NUMERIC):
+            continue
+        inside = [each for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
+        if not inside or not all(type(each.value) in (int, float) for each in inside):
+            continue
+        documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if not documented and "#" not in lines[node.lineno - 1] + lines[node.lineno - 2]:
+            yield ", ".join(ast.unparse(name) for name in names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_numeric_constants_say_why(path):
+    assert not list(undocumented_numbers(path))
 
 
 def code_lines(function):

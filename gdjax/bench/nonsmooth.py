@@ -26,8 +26,11 @@ from gdjax.problems import constrained, nonsmooth
 __all__ = ["TARGET", "Outcome", "main", "ours", "path", "peer", "problems", "solve"]
 
 TARGET = 1e-8
+"""The gap, relative to the lowest value known, at which a problem counts as solved."""
 _STEPS = 20_000
+"""Updates, or iterations of a peer, before it is given up."""
 _TOLERANCES = [10.0**-k for k in range(3, 14)]
+"""What peers are asked for, one after the other, until their gap is `TARGET`: each means something else by its own."""
 
 
 class Outcome(NamedTuple):

@@ -19,6 +19,7 @@ from gdjax.bench.solved import Counted, Run, Timed, run_twice
 __all__ = ["PEERS", "version"]
 
 _TOLERANCE = 1e-6
+"""The gradient norm that everyone is asked for."""
 
 
 def _scipy_minimize(method: str, derivatives: str = "", **options) -> Callable[[Case, int], Run]:

@@ -8,6 +8,7 @@ from gdjax.bench.profiles import Record
 __all__ = ["report", "table"]
 
 _FACTORS = (1, 2, 5)
+"""Of the performance profile: the shares solved at the cost of the best solver, at twice and at five times that."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

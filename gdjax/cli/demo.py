@@ -20,6 +20,7 @@ from gdjax.cli import race
 __all__ = ["run"]
 
 BATCH = 64
+"""Examples a step."""
 OPTIMIZERS = {
     "sgd": gdjax.gradient_descent,
     "momentum": gdjax.momentum,

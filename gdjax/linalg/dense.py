@@ -12,6 +12,7 @@ from gdjax.types import Scalar, ScalarLike
 __all__ = ["Cholesky", "Spectral", "eigh_solve", "shifted_cholesky"]
 
 _ATTEMPTS = 40
+"""Doublings of the shift: from a thousandth of the norm on, ten of them make the matrix definite but for rounding."""
 
 
 class Cholesky(NamedTuple):

@@ -35,8 +35,11 @@ CONTINUE, ACCEPT, GIVE_UP = 0, 1, 2
 """What a search decides about a trial."""
 
 _MOST_TRIALS = 30
+"""Trials before a search gives up: a bracket that is halved so often has shrunk to 1e-9 of its length."""
 _SETTLED = 1000
+"""What `Bracket.trials` shows while the best trial is given once more, to be accepted: more than there can be."""
 _GROWTH = 10
+"""The longest next trial, in units of the one before, while every trial falls: three reach 1e3 times the first."""
 
 
 class Point(NamedTuple):

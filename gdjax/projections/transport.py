@@ -14,9 +14,13 @@ from gdjax.types import Params, Scalar
 __all__ = ["transport_polytope"]
 
 _TURNS = 300
+"""Newton steps before it is given up."""
 _GROWTH = 2.0
+"""From one multiple of the matrix to the next: the multipliers of the last are near those of the next."""
 _NEAR = 0.01
+"""How exactly a multiple is solved before the next: it only has to show the way."""
 _HALVINGS = 30
+"""Of a Newton step: after them it is below the rounding of float32."""
 
 
 class _Dual(NamedTuple):

@@ -26,6 +26,7 @@ from gdjax.sweeps.layout import Layout, Region
 __all__ = ["Store", "annotate", "create", "find", "local"]
 
 FORMAT = 1
+"""Of the manifest; a store with another one is refused by name."""
 FIELDS = ("seconds", "compile_seconds", "lanes", "ticks")
 """What the manifest knows of a box, besides the bytes of its files."""
 

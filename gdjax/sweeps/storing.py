@@ -35,6 +35,7 @@ RATE = 1e10
 """Operations a second that are assumed of a CPU before anything is measured; of an accelerator `FASTER` times."""
 
 FASTER = 50
+"""How many times as fast an accelerator is taken to be, until something is measured."""
 
 STEPS = 100
 """Steps that are assumed of a run that stops by itself."""

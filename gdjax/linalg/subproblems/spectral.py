@@ -45,6 +45,7 @@ def _eigen_form(factors, product, v):
 
 
 _SECULAR_STEPS = 30
+"""Newton steps on the secular equation: two or three are the rule, and where they fail the bracket is halved."""
 
 
 def _secular_root(a: jax.Array, gaps: jax.Array, low: Scalar, radius: Scalar) -> Scalar:

@@ -39,7 +39,9 @@ __all__ = [
 ]
 
 ACCEPT = 1e-4
+"""The least share of the predicted reduction with which a trial is accepted: that of lmder in MINPACK."""
 _PATIENCE = 12
+"""Trials in a row below the noise level before the method gives up."""
 _SMOOTH = 0.5
 """The power of eps by which, at a kink, gradients have not fallen and the curvature has risen all the same."""
 

@@ -18,6 +18,7 @@ from gdjax.types import Method, ScalarLike, Transformation
 __all__ = ["augmented_lagrangian", "log_barrier", "quadratic_penalty"]
 
 _GROWTH = 10
+"""Of the penalty where violations have not fallen: Nocedal and Wright (2006), section 17.1."""
 
 
 def _square(v):

@@ -32,6 +32,7 @@ class Damping(NamedTuple):
 
 
 _SECULAR_STEPS = 30
+"""Newton steps on the secular equation: two are the rule (Moré, 1978, section 5); where they fail it is halved."""
 
 
 def _region_shift(numbers: jax.Array, found: Spectrum) -> Scalar:

@@ -30,6 +30,7 @@ _ROUNDING = 10
 _PATIENCE = 12
 """Steps at the level of rounding before a method says so."""
 _SUFFICIENT = 1e-4
+"""Sufficient decrease: gamma of Birgin, Martínez, Raydan (2000)."""
 _LONGEST, _SHORTEST = 1e10, 1e-10
 """The range of step lengths, in units of the first."""
 

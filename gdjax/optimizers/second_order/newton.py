@@ -108,6 +108,7 @@ class Truncation(NamedTuple):
 
 
 _GAMMA, _POWER, _LOOSEST = 0.9, 1.618, 0.5
+"""Of the forcing terms: gamma and alpha of choice 2 in Eisenstat and Walker (1996), and the loosest that is taken."""
 _SHORTENED = 0.9
 """A step length below which a search has shortened the step, and not rounding."""
 
