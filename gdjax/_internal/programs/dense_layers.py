@@ -19,7 +19,7 @@ from gdjax.types import Params
 
 __all__ = ["Dense", "Network", "Passed", "find"]
 
-_CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"})
+_CALLS = jaxprs.CALLS | jaxprs.REMATERIALIZED
 """Calls that may be done in place. What is inside a derivative rule of its own stays there."""
 
 _LEAF, _PRODUCT = "leaf", "product"

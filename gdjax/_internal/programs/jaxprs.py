@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 __all__ = [
+    "CALLS",
+    "REMATERIALIZED",
     "MOVES",
     "Program",
     "Scan",
@@ -35,8 +37,11 @@ _T = TypeVar("_T")
 
 _NAMES = ("ClosedJaxpr", "Jaxpr", "Literal", "jaxpr_as_fun")
 
-_CALLS = frozenset({"jit", "pjit", "closed_call"})
+CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
 """Calls that are done in place."""
+
+REMATERIALIZED = frozenset({"checkpoint", "remat", "remat2"})
+"""Calls whose inside is done again for derivatives."""
 
 MOVES = {
     "add_any": frozenset(),
@@ -180,7 +185,7 @@ def inside(eqn: Any) -> list[Any]:
     return [program for program, _ in _programs(eqn)]
 
 
-def called(eqn: Any, names: Sequence[str] | frozenset[str] = _CALLS) -> tuple[Any, Sequence[Any]] | None:
+def called(eqn: Any, names: Sequence[str] | frozenset[str] = CALLS) -> tuple[Any, Sequence[Any]] | None:
     """The program that a call does once, in place, and the values of its constants.
 
     Args:

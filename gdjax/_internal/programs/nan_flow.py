@@ -26,7 +26,8 @@ _TOTAL = (
 )
 """Operations that are finite for finite operands unless they overflow, and select nothing by value."""
 
-_CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call"})
+_CALLS = jaxprs.CALLS | {"custom_jvp_call"}
+"""Calls that are looked into: the derivative of what they hold is no matter here."""
 
 
 def _inside(eqn: Any) -> Any:

@@ -18,8 +18,8 @@ _ELEMENTAL = frozenset(
 )
 """Operations that XLA writes out element by element on a processor, without a library."""
 
-_CONTROL = frozenset(
-    "closed_call cond core_call custom_jvp_call custom_vjp_call custom_vmap_call jit pjit remat scan while".split()
+_CONTROL = jaxprs.CALLS | frozenset(
+    "cond custom_jvp_call custom_vjp_call custom_vmap_call remat scan while".split()
 )
 """Operations that run programs among their parameters, and do nothing else."""
 
@@ -61,7 +61,7 @@ def factors(program: Any) -> bool:
     )
 
 
-_IN_PLACE = frozenset("checkpoint closed_call cond core_call jit pjit remat scan".split())
+_IN_PLACE = jaxprs.CALLS | jaxprs.REMATERIALIZED | {"cond", "scan"}
 """What bears all derivatives that its inside bears."""
 
 _ORDINARY = frozenset(
