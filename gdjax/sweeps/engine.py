@@ -10,7 +10,7 @@ import numpy as np
 
 from gdjax.sweeps.meshes import devices_of, padded
 from gdjax.sweeps.plan import Box, Plan, budget, halved, lengths, pieces
-from gdjax.sweeps.programs import How, Program, compiled, trace
+from gdjax.sweeps.programs import Program, ProgramOptions, compiled, trace
 from gdjax.sweeps.recovery import recover
 from gdjax.sweeps.sharing import footprint
 from gdjax.sweeps.sharing import plan as shared_by
@@ -46,7 +46,7 @@ class Engine:
         self.seconds, self.ticks = 0.0, 0
         self._sample: tuple[Box, dict[str, np.ndarray]] | None = None
         self._trial = trial, fixed, plan.names
-        self._how = How(params, lanes, plan.mesh)
+        self._options = ProgramOptions(params, lanes, plan.mesh)
         if plan.auto and jax.default_backend() == "cpu":
             self._fit_caches()
         self._compile()
@@ -65,7 +65,7 @@ class Engine:
         """Cuts a grid into chunks whose arrays the processor's caches hold, across axes that share work last."""
         plan = self.plan
         values = plan.abstract([1] * len(plan.sizes))
-        found = trace(*self._trial, values, self._how.params, self._how.lanes)
+        found = trace(*self._trial, values, self._options.params, self._options.lanes)
         if found.loop is not None:
             return
         made = footprint(found.program, plan.owners, plan.sizes)
@@ -80,7 +80,7 @@ class Engine:
 
     def _compile(self) -> None:
         try:
-            self.program, seconds = compiled(*self._trial, self.plan.abstract(self._shape), self._how)
+            self.program, seconds = compiled(*self._trial, self.plan.abstract(self._shape), self._options)
         except jax.errors.JaxRuntimeError as error:
             self._shrink(error)
         else:
@@ -124,7 +124,9 @@ class Engine:
                 inputs = self.plan.inputs(part, self._shape)
                 ran = self.program.run(inputs, lengths(part))
                 if ran.lost is not None:
-                    self.seconds += recover(*self._trial, inputs, self._how.params, self.program.strides, ran)
+                    self.seconds += recover(
+                        *self._trial, inputs, self._options.params, self.program.strides, ran
+                    )
             except jax.errors.JaxRuntimeError as error:
                 self._shrink(error)
                 waiting.append(part)

@@ -18,8 +18,8 @@ from gdjax.sweeps.lanes import Lanes, as_lanes
 from gdjax.sweeps.meshes import as_mesh
 from gdjax.sweeps.plan import Box, Plan, lengths
 from gdjax.sweeps.progress import Bar, advancing
+from gdjax.sweeps.spec import SweepSpec
 from gdjax.sweeps.watching import Watch, as_watch
-from gdjax.sweeps.work import Work
 
 __all__ = ["sweep"]
 
@@ -139,20 +139,20 @@ def sweep(
     plan = Plan([axis for axis in checked if axis.choices is None], chunk, as_mesh(mesh))
     chosen = itertools.product(*(axis.choices or () for axis in fixed))
     choices = [{axis.name: value for axis, value in zip(fixed, values, strict=True)} for values in chosen]
-    work = Work(trial, checked, choices, plan, as_lanes(lanes), params)
+    spec = SweepSpec(trial, checked, choices, plan, as_lanes(lanes), params)
     if store is not None:
         from gdjax.sweeps import store as stores  # here, because zarr takes a third of a second to import
         from gdjax.sweeps import storing
 
-        return storing.stored(stores.local(store), work, storing.as_part(part), progress, as_watch(watch))
+        return storing.stored(stores.local(store), spec, storing.as_part(part), progress, as_watch(watch))
     if part is not None:
         raise ValueError("sweep: part= needs store=, where the parts come together")
-    work.check(work.traced(KEPT))
+    spec.check(spec.traced(KEPT))
     parts, engines = [], []
     with advancing(progress, plan.runs * len(choices)) as bar:
         for number in range(len(choices)):
-            engines.append(work.engine(number))
-            parts.append(_gather(engines[-1], plan, bar, work.watching(number, engines[-1], as_watch(watch))))
+            engines.append(spec.engine(number))
+            parts.append(_gather(engines[-1], plan, bar, spec.watching(number, engines[-1], as_watch(watch))))
     attrs = (
         attributes()
         | described(engines)

@@ -14,7 +14,7 @@ from gdjax.sweeps.pruning import Halving
 from gdjax.sweeps.sharing import depends
 from gdjax.sweeps.tracing import Loop, Traced
 
-__all__ = ["Lanes", "Leaves", "Programs", "apart", "as_lanes", "chosen"]
+__all__ = ["Lanes", "Leaves", "LaneProgram", "apart", "as_lanes", "chosen"]
 
 Leaves = list[Any]
 
@@ -72,8 +72,8 @@ def apart(lanes: Any) -> Callable[[Run], bool]:
     return lambda run: lanes is not None and run.stop is not None
 
 
-class Programs:
-    """The programs of a run, with the constants that all runs share apart from those of each run.
+class LaneProgram:
+    """What lanes do with a run, with the constants that all runs share apart from those of each run.
 
     Attributes:
       own: which arrays of the start each lane keeps: its state, and the constants that depend on an axis.
@@ -122,8 +122,8 @@ def _call(program: ClosedJaxpr, arguments: Leaves) -> Leaves:
     ]
 
 
-def chosen(lanes: Lanes | str, programs: Programs, runs: int) -> Lanes:
+def chosen(lanes: Lanes | str, program: LaneProgram, runs: int) -> Lanes:
     """The number of lanes: the user's, or as many as the caches hold, but enough runs for each to take turns."""
     if isinstance(lanes, Lanes):
         return lanes._replace(count=min(lanes.count, runs))
-    return Lanes(lane_count(programs.nbytes, 0, runs))
+    return Lanes(lane_count(program.nbytes, 0, runs))

@@ -11,17 +11,17 @@ from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
 
 from gdjax.sweeps.cache import PROGRAMS, TRACES, case, forget, kept_for
-from gdjax.sweeps.lanes import Lanes, Programs, apart, chosen
+from gdjax.sweeps.lanes import LaneProgram, Lanes, apart, chosen
 from gdjax.sweeps.meshes import devices_of, on_all, split_axis
 from gdjax.sweeps.refill import queue
 from gdjax.sweeps.sharing import plan
 from gdjax.sweeps.tracing import Traced, traced
 from gdjax.sweeps.values import whole
 
-__all__ = ["How", "Lost", "Program", "Ran", "at_point", "compiled", "trace"]
+__all__ = ["ProgramOptions", "Lost", "Program", "Ran", "at_point", "compiled", "trace"]
 
 
-class How(NamedTuple):
+class ProgramOptions(NamedTuple):
     """What a program returns, and where it runs.
 
     Attributes:
@@ -159,9 +159,9 @@ def _flat(function: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
     return over_points
 
 
-def _grid(trial: Traced, values: list[Any], how: How) -> Program:
+def _grid(trial: Traced, values: list[Any], options: ProgramOptions) -> Program:
     sizes, _ = _sizes(values)
-    mesh = _mesh_of(trial, how)
+    mesh = _mesh_of(trial, options)
     if mesh is None or not values:
         call = made = jax.jit(mapped(trial, values)).lower(*values).compile()
     else:
@@ -189,20 +189,20 @@ def _shorter(value: Any, parts: int) -> Any:
     )
 
 
-def _mesh_of(trial: Traced, how: How) -> Mesh | None:
+def _mesh_of(trial: Traced, options: ProgramOptions) -> Mesh | None:
     """The devices that share the runs; none where a trial's data lies on several, which then share each run."""
     data = (leaf for leaf in trial.program.consts if isinstance(leaf, jax.Array))
-    return None if any(len(leaf.sharding.device_set) > 1 for leaf in data) else how.mesh
+    return None if any(len(leaf.sharding.device_set) > 1 for leaf in data) else options.mesh
 
 
-def _laned(trial: Traced, values: list[Any], how: How) -> Program:
+def _laned(trial: Traced, values: list[Any], options: ProgramOptions) -> Program:
     sizes, owners = _sizes(values)
-    mesh = _mesh_of(trial, how)
-    assert how.lanes is not None
+    mesh = _mesh_of(trial, options)
+    assert options.lanes is not None
     parts = devices_of(mesh)
-    programs, rows = Programs(trial, owners, sizes), math.ceil(math.prod(sizes) / parts)
-    lanes = chosen(how.lanes, programs, rows)
-    through, lengths = queue(programs, rows, lanes, parts), np.zeros(len(sizes), np.int32)
+    program, rows = LaneProgram(trial, owners, sizes), math.ceil(math.prod(sizes) / parts)
+    lanes = chosen(options.lanes, program, rows)
+    through, lengths = queue(program, rows, lanes, parts), np.zeros(len(sizes), np.int32)
     if mesh is None:
         call = made = jax.jit(through).lower(np.int32(0), lengths, *values).compile()
         part = np.int32(0)
@@ -238,7 +238,7 @@ def _in_order(rows: Any, lengths: tuple[int, ...], parts: int) -> np.ndarray:
 
 
 def compiled(
-    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], how: How
+    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], options: ProgramOptions
 ) -> tuple[Program, float]:
     """The program for these static choices, shapes and types, and the seconds spent to make it.
 
@@ -247,14 +247,16 @@ def compiled(
       fixed: the static choices by name.
       names: the array axes, outermost first.
       values: for each of them ``jax.ShapeDtypeStruct`` leaves with the leading axis of a chunk.
-      how: what comes out, and where it is made.
+      options: what comes out, and where it is made.
     """
-    kept, key = kept_for(trial, PROGRAMS), case(fixed, names, values, how)
+    kept, key = kept_for(trial, PROGRAMS), case(fixed, names, values, options)
     if key in kept:
         kept.move_to_end(key)
         return kept[key], 0.0
     start = time.perf_counter()
-    found = trace(trial, fixed, names, values, how.params, how.lanes)
-    program = kept[key] = _grid(found, values, how) if found.loop is None else _laned(found, values, how)
+    found = trace(trial, fixed, names, values, options.params, options.lanes)
+    program = kept[key] = (
+        _grid(found, values, options) if found.loop is None else _laned(found, values, options)
+    )
     forget(kept)
     return program, time.perf_counter() - start

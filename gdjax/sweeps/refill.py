@@ -9,18 +9,18 @@ from jax import lax
 
 from gdjax._internal.programs import lanes as engine
 from gdjax._internal.programs.lanes import Inspect, Queue
-from gdjax.sweeps.lanes import Lanes, Leaves, Programs
+from gdjax.sweeps.lanes import LaneProgram, Lanes, Leaves
 from gdjax.sweeps.pruning import Rungs, blank, levels, lost, noted
 from gdjax.types import Status
 
 __all__ = ["queue"]
 
 
-def queue(programs: Programs, rows: int, lanes: Lanes, parts: int = 1) -> Callable[..., Any]:
+def queue(program: LaneProgram, rows: int, lanes: Lanes, parts: int = 1) -> Callable[..., Any]:
     """The runs of a chunk as one function.
 
     Args:
-      programs: of a run.
+      program: of a run.
       rows: the most runs.
       lanes: how many at a time.
       parts: on how many devices; each has the runs whose number leaves the same rest.
@@ -32,26 +32,26 @@ def queue(programs: Programs, rows: int, lanes: Lanes, parts: int = 1) -> Callab
 
     def through(part, lengths, *values):
         def start(run):
-            return programs.start(_point(parts * run + part, lengths, values))
+            return program.start(_point(parts * run + part, lengths, values))
 
         def begin(indices, results):
             del results
-            return jax.vmap(lambda run: programs.split(start(run), True))(indices)
+            return jax.vmap(lambda run: program.split(start(run), True))(indices)
 
-        shared = programs.split(start(jnp.int32(0)), False)
+        shared = program.split(start(jnp.int32(0)), False)
         count = (jnp.prod(lengths, dtype=jnp.int32) - part + parts - 1) // parts
         runs = engine.Runs(
             begin,
-            lambda own: programs.step(own, shared),
-            lambda own: programs.finish(own, shared),
-            programs.nbytes,
+            lambda own: program.step(own, shared),
+            lambda own: program.finish(own, shared),
+            program.nbytes,
         )
         first = jax.eval_shape(lambda: [leaf[0] for leaf in begin(jnp.zeros(1, jnp.int32), None)])
         shapes = jax.eval_shape(runs.finish, first)
         results = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), shapes)
-        steps = [] if lanes.prune is None else levels(lanes.prune, programs.loop.max_steps)
+        steps = [] if lanes.prune is None else levels(lanes.prune, program.loop.max_steps)
         rungs = blank(len(steps), lanes.count, rows, shapes["value"].dtype) if steps else None
-        look = None if rungs is None else Inspect(_prune(programs, lanes.prune, steps, shared), _renew, rungs)
+        look = None if rungs is None else Inspect(_prune(program, lanes.prune, steps, shared), _renew, rungs)
         q = engine.through(runs, count, lanes.count, results, ticks=lanes.ticks, inspect=look)
         return q.results, q.ticks
 
@@ -67,9 +67,9 @@ def _point(run: Any, lengths: Any, values: Any) -> Leaves:
     return point
 
 
-def _prune(programs: Programs, halving: Any, steps: list[int], shared: Leaves) -> Callable[[Queue], Queue]:
+def _prune(program: LaneProgram, halving: Any, steps: list[int], shared: Leaves) -> Callable[[Queue], Queue]:
     """Judges the lanes that have come to a rung; their values are taken one after the other: that is seldom."""
-    loop, levels = programs.loop, jnp.asarray(steps, jnp.int32)
+    loop, levels = program.loop, jnp.asarray(steps, jnp.int32)
 
     def due(q):
         rung = levels.at[q.notes.climbed].get(mode="fill", fill_value=jnp.iinfo(jnp.int32).max)
@@ -77,7 +77,7 @@ def _prune(programs: Programs, halving: Any, steps: list[int], shared: Leaves) -
 
     def note(q):
         lane = jnp.argmax(due(q))
-        value = programs.finish([leaf[lane] for leaf in q.own], shared)["value"]
+        value = program.finish([leaf[lane] for leaf in q.own], shared)["value"]
         return q._replace(notes=noted(q.notes, lane, q.row[lane], value))
 
     def judge(q):

@@ -21,10 +21,10 @@ from gdjax.sweeps.lanes import Lanes
 from gdjax.sweeps.layout import Layout, Region
 from gdjax.sweeps.plan import Plan, lengths
 from gdjax.sweeps.progress import advancing
+from gdjax.sweeps.spec import SweepSpec
 from gdjax.sweeps.store import create, find
 from gdjax.sweeps.tracing import RESULTS, Traced
 from gdjax.sweeps.watching import Watch
-from gdjax.sweeps.work import Work
 
 __all__ = ["as_part", "stored"]
 
@@ -54,14 +54,14 @@ def as_part(part: Any) -> tuple[int, int]:
     return index, count
 
 
-def _layout(work: Work, traces: list[Traced]) -> Layout:
+def _layout(spec: SweepSpec, traces: list[Traced]) -> Layout:
     """The dataset's variables; its boxes those of the plan."""
     outputs = [traced.shapes for traced in traces]
     shapes = {name: tuple(aval.shape) for name, aval in outputs[0].items()}
     names = sorted(shapes, key=lambda name: (*RESULTS, name).index(name))
     dtypes = {name: np.result_type(*(np.dtype(found[name].dtype) for found in outputs)) for name in names}
-    tiles = work.plan.tiles
-    return Layout(work.axes, {name: shapes[name] for name in names}, dtypes, tiles, tiles)
+    tiles = spec.plan.tiles
+    return Layout(spec.axes, {name: shapes[name] for name in names}, dtypes, tiles, tiles)
 
 
 @contextmanager
@@ -86,9 +86,9 @@ def _mine(count: int, part: tuple[int, int]) -> range:
     return range(index * count // processes, (index + 1) * count // processes)
 
 
-def _first_chunk(work: Work, traces: list[Traced], processes: int) -> None:
+def _first_chunk(spec: SweepSpec, traces: list[Traced], processes: int) -> None:
     """Cuts a plan for ``chunk="auto"`` by what its operations may take; across axes that share work last."""
-    plan, first = work.plan, traces[0]
+    plan, first = spec.plan, traces[0]
     owners = plan.owners
     nested, order = sharing.plan(first.program, owners, plan.sizes)
     plan.order = order if nested else plan.order
@@ -98,7 +98,7 @@ def _first_chunk(work: Work, traces: list[Traced], processes: int) -> None:
     rate = RATE if jax.default_backend() == "cpu" else FASTER * RATE
     boxes = math.ceil(count / rate / SECONDS) if count > 2 * rate * SECONDS else 1
     if processes > 1:
-        boxes = max(boxes, math.ceil(4 * processes / len(work.choices)))
+        boxes = max(boxes, math.ceil(4 * processes / len(spec.choices)))
     plan.chunk = min(plan.chunk, math.ceil(plan.runs / boxes))
 
 
@@ -111,69 +111,71 @@ def _boxes(plan: Plan, tiles: list[int], seconds: float) -> list[int]:
     return boxes
 
 
-def _begin(work: Work, traces: list[Traced], path: Path, known: dict[str, Any], processes: int, first: int):
+def _begin(
+    spec: SweepSpec, traces: list[Traced], path: Path, known: dict[str, Any], processes: int, first: int
+):
     """Cuts the grid, by a measured first call where the user leaves it open, and lays the store out.
 
     Returns:
       The store, and the engine of the static choice ``first``.
     """
-    plan, auto = work.plan, work.plan.auto and work.pruning is None
+    plan, auto = spec.plan, spec.plan.auto and spec.pruning is None
     if auto:
-        _first_chunk(work, traces, processes)
-    engine, boxes = work.engine(first), None
+        _first_chunk(spec, traces, processes)
+    engine, boxes = spec.engine(first), None
     if auto and plan.tiles != plan.sizes:
         spent = engine.sample(next(iter(plan.boxes())))
         if spent > 4 * SECONDS and math.prod(plan.tiles) > 1:
             plan.chunk = max(1, int(math.prod(plan.tiles) * SECONDS / spent))
-            engine = work.engine(first)
+            engine = spec.engine(first)
         elif processes == 1 and spent < SECONDS / 4:
             boxes = _boxes(plan, plan.tiles, spent)
-    layout = _layout(work, traces)
+    layout = _layout(spec, traces)
     layout = layout._replace(boxes=boxes or layout.boxes)
     strides = {name: stride for traced in traces for name, stride in traced.strides.items()}
     attrs = attributes() | described([engine])
-    attrs |= {"chunk": math.prod(layout.boxes), "programs": len(work.choices), "complete": 0}
-    attrs |= {"runs": plan.runs * len(work.choices), "wall_seconds": 0.0}
+    attrs |= {"chunk": math.prod(layout.boxes), "programs": len(spec.choices), "complete": 0}
+    attrs |= {"runs": plan.runs * len(spec.choices), "wall_seconds": 0.0}
     attrs.pop("ticks", None)
     return create(path, known, layout, strides, attrs), engine
 
 
 def stored(
-    path: Path, work: Work, part: tuple[int, int], progress: Any, watch: Watch | None
+    path: Path, spec: SweepSpec, part: tuple[int, int], progress: Any, watch: Watch | None
 ) -> xarray.Dataset:
     """Runs what a store lacks, as far as it is this process's part, and opens it.
 
     Args:
       path: the store's folder; laid out if it is not there.
-      work: the sweep.
+      spec: the sweep.
       part: this process and the number of processes.
       progress: as `sweep` takes it.
       watch: called with each box that is finished here.
     """
-    traces = work.traced()
-    work.check(traces)
-    programs = dict(zip(work.labels(), (traced.parts for traced in traces), strict=True))
-    options = {"params": work.params, "lanes": work.lanes is not None, "pruning": work.pruning}
-    known = identity(work.axes, programs, options)
-    store, engine = find(path, known, _layout(work, traces)), None
-    first = len(work.choices) * part[0] // part[1]
+    traces = spec.traced()
+    spec.check(traces)
+    programs = dict(zip(spec.labels(), (traced.parts for traced in traces), strict=True))
+    options = {"params": spec.params, "lanes": spec.lanes is not None, "pruning": spec.pruning}
+    known = identity(spec.axes, programs, options)
+    store, engine = find(path, known, _layout(spec, traces)), None
+    first = len(spec.choices) * part[0] // part[1]
     if store is None:
-        store, engine = _begin(work, traces, path, known, part[1], first)
+        store, engine = _begin(spec, traces, path, known, part[1], first)
     if store.complete:
         return store.dataset()
-    if work.plan.tiles != store.layout.tiles:  # of an earlier call, or another process was first
+    if spec.plan.tiles != store.layout.tiles:  # of an earlier call, or another process was first
         engine = None
-    work.plan.fix(store.layout.tiles)
+    spec.plan.fix(store.layout.tiles)
     mine = [store.regions[i] for i in _mine(len(store.regions), part) if i not in store.rows]
-    total = work.plan.runs * len(work.choices)
+    total = spec.plan.runs * len(spec.choices)
     done = sum(math.prod(lengths(store.regions[i].box)) for i in store.rows)
     try:
         with advancing(progress, total, done) as bar, _writer() as write:
             for choice in sorted({region.choice for region in mine}):
                 if engine is None or choice != first:
                     before = store.lanes(choice)
-                    engine = work.engine(choice, None if before is None else Lanes(*before))
-                show = work.watching(choice, engine, watch)
+                    engine = spec.engine(choice, None if before is None else Lanes(*before))
+                show = spec.watching(choice, engine, watch)
                 todo = [region for region in mine if region.choice == choice]
                 for region, found, notes in _runs(engine, todo, bar):
                     write(store.put, region, found, notes)

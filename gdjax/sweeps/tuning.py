@@ -13,7 +13,7 @@ from gdjax._internal.programs.lanes import TURNS
 from gdjax.sweeps.axes import as_axes
 from gdjax.sweeps.lanes import Lanes, as_lanes
 from gdjax.sweeps.plan import Box, Plan, lengths
-from gdjax.sweeps.programs import How, compiled
+from gdjax.sweeps.programs import ProgramOptions, compiled
 
 __all__ = ["tuned_lanes"]
 
@@ -88,7 +88,9 @@ def tuned_lanes(
 
 
 def _seconds(trial: Callable[..., Any], plan: Plan, box: Box, lanes: Lanes) -> float:
-    program, _ = compiled(trial, {}, plan.names, plan.abstract(plan.tiles), How(False, lanes, None))
+    program, _ = compiled(
+        trial, {}, plan.names, plan.abstract(plan.tiles), ProgramOptions(False, lanes, None)
+    )
     if program.lanes is None:
         raise ValueError(
             "tuned_lanes: the trial must return a gdjax.Run with a stop criterion; a fixed length needs no lanes"

@@ -88,7 +88,7 @@ def test_a_store_is_the_dataset_and_needs_no_gdjax_to_read(whole):
 
 
 def test_a_complete_store_runs_and_compiles_nothing(whole, monkeypatch):
-    monkeypatch.delattr("gdjax.sweeps.work.Engine")
+    monkeypatch.delattr("gdjax.sweeps.spec.Engine")
     monkeypatch.delattr("gdjax._internal.files.write_whole")
     before = {f: f.stat().st_mtime_ns for f in whole.rglob("*")}
     assert run(whole).value.shape == (3, 2, 4)

@@ -15,10 +15,10 @@ from gdjax.sweeps.programs import trace
 from gdjax.sweeps.tracing import Traced
 from gdjax.sweeps.watching import Watch, labelled
 
-__all__ = ["Work"]
+__all__ = ["SweepSpec"]
 
 
-class Work(NamedTuple):
+class SweepSpec(NamedTuple):
     """What a sweep has to do.
 
     Attributes:
