@@ -12,15 +12,20 @@ __all__ = [
     "FAILED",
     "Answer",
     "Curvature",
+    "KeyLike",
     "MatVec",
     "Method",
     "Operator",
     "Optimality",
     "Params",
+    "Prefix",
+    "Projection",
+    "PyTree",
     "Result",
     "Scalar",
     "ScalarLike",
     "ScalarOrSchedule",
+    "State",
     "Status",
     "Step",
     "Transformation",
@@ -31,6 +36,18 @@ __all__ = [
 Params: TypeAlias = Any
 """A pytree of floating-point arrays."""
 
+PyTree: TypeAlias = Any
+"""A pytree of any structure: data, a batch, the outputs of a model, what a recorder reads."""
+
+Prefix: TypeAlias = Any
+"""A number, an array, or a pytree of them whose leaves stand for all that is below them in the parameters; or None."""
+
+State: TypeAlias = Any
+"""The state of a method, a direction or a criterion: a pytree of a type of its own, whose fields others may read.
+
+optax's ``OptState`` is a tree of arrays by its type, which has no fields and holds no functions.
+"""
+
 Scalar: TypeAlias = jax.Array
 """An array of shape ``()``."""
 
@@ -40,11 +57,17 @@ ScalarLike: TypeAlias = float | np.floating | np.integer | np.ndarray | jax.Arra
 ScalarOrSchedule: TypeAlias = ScalarLike | Callable[[jax.Array], ScalarLike]
 """A number, or a function of the count of updates made: a schedule of `gdjax.schedules` or optax."""
 
+KeyLike: TypeAlias = int | jax.Array
+"""A key of ``jax.random``, of either kind, or an integer seed to make one of."""
+
 ValueFn: TypeAlias = Callable[[Params], Scalar]
 """An objective as a function of the parameters alone."""
 
 MatVec: TypeAlias = Callable[[Params], Params]
 """A linear map as a function: takes and returns a pytree with the structure of the parameters."""
+
+Projection: TypeAlias = Callable[[Params], Params]
+"""The nearest point of a set: see `gdjax.projections`. A set with settings is a ``jax.tree_util.Partial``."""
 
 
 class Operator(NamedTuple):
@@ -104,7 +127,7 @@ _WORDS = {
 }
 
 
-def explain(status: Any) -> str:
+def explain(status: ScalarLike) -> str:
     """Puts a status into words.
 
     Args:
@@ -151,7 +174,7 @@ class Answer(NamedTuple):
     params: Params
     value: Scalar
     residual: Scalar
-    status: Any = 0
+    status: ScalarLike = 0
 
 
 class Optimality(NamedTuple):
@@ -170,8 +193,8 @@ class Optimality(NamedTuple):
       penalty: ``(settings, params, state) -> scalar``, what is minimized besides the objective; None: nothing is.
     """
 
-    settings: Any = None
-    conditions: Callable[..., tuple[tuple[Any, ...], Callable[[Any], Any]]] | None = None
+    settings: PyTree = None
+    conditions: Callable[..., tuple[tuple[PyTree, ...], Callable[[tuple[PyTree, ...]], PyTree]]] | None = None
     penalty: Callable[..., Scalar] | None = None
 
 
@@ -190,7 +213,7 @@ class Step(NamedTuple):
     params: Params
     value: Scalar
     residual: Scalar
-    move: Any = 0.0
+    move: ScalarLike = 0.0
 
 
 @jax.tree_util.register_static
@@ -227,6 +250,6 @@ class Result(NamedTuple):
     residual: Scalar
     steps: Scalar
     status: Scalar
-    state: Any
-    trace: Any
+    state: State
+    trace: PyTree
     method: Method | None = None

@@ -116,7 +116,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     return jax.lax.while_loop(cond_fun, body_fun, init)
 
 
-def fori_loop(lower: int, upper: int, body_fun: Callable[[Any, Any], Any], init: Any) -> Any:
+def fori_loop(lower: int, upper: int | jax.Array, body_fun: Callable[[Any, Any], Any], init: Any) -> Any:
     """`jax.lax.fori_loop`."""
     if inside_shard_map():
         init = _carry(lambda state: body_fun(jax.numpy.int32(lower), state), None, init)

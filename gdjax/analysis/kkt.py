@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from gdjax.optimizers.constrained import checks
 from gdjax.optimizers.constrained.merit import Multipliers
-from gdjax.types import Params
+from gdjax.types import Params, Prefix, PyTree, ValueFn
 
 __all__ = ["KKT", "kkt"]
 
@@ -63,7 +63,7 @@ def _side(name: str, function: Any, x: jax.Array, unravel: Callable) -> _Side:
     return _Side(np.asarray(vector(x), float), np.asarray(jax.jacobian(vector)(x), float), back)
 
 
-def _bound(bound: Any, params: Params, absent: float) -> np.ndarray:
+def _bound(bound: Prefix, params: Params, absent: float) -> np.ndarray:
     full = jax.tree.broadcast(absent if bound is None else bound, params)
     spread = jax.tree.map(lambda b, p: jnp.broadcast_to(jnp.asarray(b, p.dtype), p.shape), full, params)
     return np.asarray(ravel_pytree(spread)[0], float)
@@ -89,13 +89,13 @@ def _fitted(grad, h: _Side, g: _Side, near: np.ndarray, low: np.ndarray, high: n
 
 
 def kkt(
-    objective: Callable[[Params], Any],
+    objective: ValueFn,
     params: Params,
     *,
-    equality: Callable[[Params], Any] | None = None,
-    inequality: Callable[[Params], Any] | None = None,
-    lower: Any = None,
-    upper: Any = None,
+    equality: Callable[[Params], PyTree] | None = None,
+    inequality: Callable[[Params], PyTree] | None = None,
+    lower: Prefix = None,
+    upper: Prefix = None,
     multipliers: Multipliers | None = None,
 ) -> KKT:
     r"""The four residuals of the Karush-Kuhn-Tucker conditions at a point.

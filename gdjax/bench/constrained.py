@@ -8,7 +8,7 @@ The program is problem 71 of Hock and Schittkowski with perturbed coefficients, 
 import argparse
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 
 import gdjax
 from gdjax.bench.ours import construct
-from gdjax.types import Result, Status
+from gdjax.types import Result, ScalarLike, Status
 
 __all__ = ["Program", "main", "perturbed", "solve_all", "solve_one_by_one"]
 
@@ -32,11 +32,11 @@ class Program(NamedTuple):
       start: the starting point, shape ``(4,)``.
     """
 
-    weights: Any
-    linear: Any
-    square: Any
-    product: Any
-    start: Any
+    weights: np.ndarray | jax.Array
+    linear: ScalarLike
+    square: ScalarLike
+    product: ScalarLike
+    start: np.ndarray | jax.Array
 
     def objective(self, x):
         return x[0] * x[3] * jnp.sum(self.weights * x[:3]) + self.linear * x[2]

@@ -76,7 +76,7 @@ def compiled(case: Case) -> Compiled:
     return Compiled(jax.jit(jax.value_and_grad(case.value_fn)), jax.jit(jax.hessian(case.value_fn)))
 
 
-def judge(case: Case, functions: Compiled, x: Any, eps: float, own: Any = None) -> dict:
+def judge(case: Case, functions: Compiled, x: np.ndarray, eps: float, own: np.ndarray | None = None) -> dict:
     """Looks at an answer.
 
     Args:

@@ -11,7 +11,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,13 @@ import gdjax
 from gdjax.bench.report import table
 from gdjax.optimizers.nonsmooth import proximal_gradient
 from gdjax.problems import constrained, nonsmooth
+from gdjax.problems.problem import Problem
+from gdjax.types import Params, Scalar, ScalarLike, Transformation
 
 __all__ = ["TARGET", "Outcome", "main", "ours", "path", "peer", "problems", "solve"]
+
+Solver: TypeAlias = Callable[[ScalarLike, jax.Array], tuple[Params, Scalar]]
+"""``(tolerance, start) -> (params, steps)``."""
 
 TARGET = 1e-8
 """The gap, relative to the lowest value known, at which a problem counts as solved."""
@@ -45,17 +50,17 @@ class Outcome(NamedTuple):
 
     gap: float
     steps: int
-    run: Callable[[], Any]
+    run: Callable[[], object]
     compile_seconds: float
 
 
-def problems() -> dict[str, Any]:
+def problems() -> dict[str, Problem]:
     """The problems by name."""
     modules = (nonsmooth, constrained)
     return {name: getattr(module, name)() for module in modules for name in module.__all__}
 
 
-def ours(problem: Any) -> dict[str, Any]:
+def ours(problem: Problem) -> dict[str, Transformation]:
     """The methods of gdjax that fit a problem, by name."""
     accelerated = gdjax.proximal_gradient(None, problem.regularizer, momentum=proximal_gradient.fista)
     methods = {"proximal_gradient": accelerated}
@@ -64,13 +69,13 @@ def ours(problem: Any) -> dict[str, Any]:
     return methods
 
 
-def _minimize(method: Any, problem: Any, tolerance: Any, start: Any) -> tuple[Any, Any]:
+def _minimize(method: Transformation, problem: Problem, tolerance: Any, start: Any) -> tuple[Any, Any]:
     stop = gdjax.stopping.residual_below(tolerance, scale=1.0)
     run = gdjax.minimize(problem.objective, start, method, stop=stop, max_steps=_STEPS)
     return run.params, run.steps
 
 
-def peer(problem: Any) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+def peer(problem: Problem) -> Solver | None:
     """jaxopt's solver for a problem, at its defaults; the prox and projection are gdjax's where it has none.
 
     Args:
@@ -84,28 +89,33 @@ def peer(problem: Any) -> Callable[[Any, Any], tuple[Any, Any]] | None:
     except ImportError:
         return None
 
+    objective: Any = problem.objective  # a function, since these problems draw no batches
+    regularizer, constraints = problem.regularizer, problem.constraints
+
     def prox(x, hyperparams, scaling=1.0):
         del hyperparams
-        return problem.regularizer.prox(x, scaling)
+        assert regularizer is not None
+        return regularizer.prox(x, scaling)
 
     def project(x, hyperparams):
         del hyperparams
-        return problem.constraints(x)
+        assert constraints is not None
+        return constraints(x)
 
     def solve(tolerance, start):
         options = {"tol": tolerance, "maxiter": _STEPS}
-        if problem.constraints is None:
-            solver = jaxopt.ProximalGradient(problem.objective, prox, **options)
+        if constraints is None:
+            solver = jaxopt.ProximalGradient(objective, prox, **options)
             found = solver.run(start, hyperparams_prox=None)
         else:
-            solver = jaxopt.ProjectedGradient(problem.objective, project, **options)
+            solver = jaxopt.ProjectedGradient(objective, project, **options)
             found = solver.run(start, hyperparams_proj=None)
         return found.params, found.state.iter_num
 
     return solve
 
 
-def solve(method: Callable[[Any, Any], tuple[Any, Any]], problem: Any) -> Outcome:
+def solve(method: Solver, problem: Problem) -> Outcome:
     """Solves with the loosest tolerance that closes the gap, or with the tightest where none does.
 
     Args:
@@ -115,6 +125,7 @@ def solve(method: Callable[[Any, Any], tuple[Any, Any]], problem: Any) -> Outcom
     start, before = problem.start(), time.process_time()
     compiled: Any = jax.jit(method).lower(jnp.asarray(1.0, start.dtype), start).compile()
     compile_seconds = time.process_time() - before
+    assert problem.metrics is not None
     gap_at = jax.jit(problem.metrics["gap"])
     gap, steps, tolerance = np.inf, 0, _TOLERANCES[0]
     for tolerance in _TOLERANCES:
@@ -136,7 +147,7 @@ def _least_seconds(runs: dict[str, Callable[[], Any]], turns: int) -> dict[str, 
     return seconds
 
 
-def _rows(name: str, problem: Any, turns: int, peers: bool) -> list[list[str]]:
+def _rows(name: str, problem: Problem, turns: int, peers: bool) -> list[list[str]]:
     methods: dict[str, Any] = {
         key: Partial(_minimize, method, problem) for key, method in ours(problem).items()
     }

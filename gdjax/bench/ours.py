@@ -13,7 +13,7 @@ import numpy as np
 import gdjax
 from gdjax.bench.sif import Case
 from gdjax.bench.solved import Run, run_twice
-from gdjax.types import Status
+from gdjax.types import Status, Transformation
 
 __all__ = ["construct", "solve"]
 
@@ -67,7 +67,7 @@ def _read(text: str) -> tuple[Any, list, dict]:
     return constructor, arguments, keywords
 
 
-def construct(text: str, **extra: Any) -> Any:
+def construct(text: str, **extra: object) -> Transformation:
     """Builds an optimizer from its name or a call of it, without running arbitrary code.
 
     Args:

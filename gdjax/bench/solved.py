@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdjax.bench.sif import Case
+from gdjax.types import PyTree
 
 __all__ = ["Counted", "Run", "Timed", "run_twice"]
 
@@ -28,7 +29,7 @@ class Run(NamedTuple):
       solve_seconds: CPU seconds of the second call.
     """
 
-    x: Any
+    x: np.ndarray | jax.Array
     claimed: bool
     note: str
     steps: int
@@ -46,7 +47,7 @@ class Timed:
         self.compile_seconds = 0.0
 
     def __call__(self, function: Callable, *args: Any) -> Any:
-        seconds = []
+        seconds, answer = [], None
         for _ in range(2):
             before = time.process_time()
             answer = jax.block_until_ready(function(*args))
@@ -55,7 +56,7 @@ class Timed:
         return answer
 
 
-def run_twice(solve: Callable[[jax.Array], Any], start: jax.Array) -> tuple[Any, float, float]:
+def run_twice(solve: Callable[[jax.Array], PyTree], start: jax.Array) -> tuple[PyTree, float, float]:
     """Runs a compiled solver twice: its answer, and the seconds to compile and to solve."""
     seconds = []
     answer = None

@@ -50,7 +50,7 @@ class Worker:
             lines.put(line)
         lines.put("")
 
-    def ask(self, **request: Any) -> dict:
+    def ask(self, **request: object) -> dict:
         """Sends a request; a dictionary with ``error`` comes back if it failed, died or took too long."""
         process = self._process or self._start()
         try:

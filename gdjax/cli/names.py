@@ -2,9 +2,11 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TypeVar
 
 import typer
+
+_T = TypeVar("_T")
 
 __all__ = ["argument", "choose", "numbers", "rated"]
 
@@ -17,7 +19,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"no {kind} {name!r}; {hint}"
 
 
-def choose(kind: str, name: str, known: Mapping[str, Any]) -> Any:
+def choose(kind: str, name: str, known: Mapping[str, _T]) -> _T:
     """The entry of ``known`` under ``name``; a usage error with near matches where there is none."""
     if name not in known:
         raise typer.BadParameter(unknown(kind, name, known))
@@ -43,6 +45,6 @@ def rated(text: str) -> tuple[str, float | None]:
         raise typer.BadParameter(f"the learning rate in {text!r} is not a number") from None
 
 
-def argument(text: Any) -> str:
+def argument(text: object) -> str:
     """A number as it is shown in tables."""
     return f"{text:.3g}" if isinstance(text, float) else str(text)

@@ -22,7 +22,7 @@ from gdjax.sweeps import store
 
 __all__ = ["Cluster", "run"]
 
-KEYS: dict[str, type | tuple[type, ...]] = {
+KEYS: dict[str, type] = {
     "problem": str,
     "optimizers": list,
     "steps": int,

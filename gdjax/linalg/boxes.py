@@ -15,7 +15,7 @@ Reference:
   16, 1995; Morales, Nocedal, Remark on algorithm 778, ACM Trans. Math. Softw. 38, 2011.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -257,7 +257,7 @@ def landed(x: jax.Array, move: jax.Array, lower: jax.Array, upper: jax.Array) ->
     return jnp.where((move > 0) & (upper - target <= hair), upper, target)
 
 
-def stay_inside(x: jax.Array, target: jax.Array, lower: Any, upper: Any) -> jax.Array:
+def stay_inside(x: jax.Array, target: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
     r"""The update :math:`u` for which the *rounded* sum :math:`x + u` is next to the target and in the box.
 
     In floating point :math:`x + (l - x)` may be below :math:`l`; one unit in the last place of :math:`u` is

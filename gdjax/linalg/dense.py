@@ -1,6 +1,6 @@
 r"""Dense symmetric solves that turn any Hessian into a direction of descent."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ class Spectral(NamedTuple):
     eigenvectors: jax.Array
 
 
-def eigh_solve(matrix: jax.Array, right: jax.Array, *, floor: Any = None) -> Spectral:
+def eigh_solve(matrix: jax.Array, right: jax.Array, *, floor: ScalarLike | None = None) -> Spectral:
     r"""Solves with absolute eigenvalues, :math:`x = Q \max(|\Lambda|, \delta)^{-1} Q^T b`.
 
     The saddle-free Newton step: along negative curvature it goes downhill, and nowhere is it longer than

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from gdjax._internal import control_flow, trees
+from gdjax.types import PyTree
 
 __all__ = ["LIMIT", "ascending", "eigh", "factorization", "is_small", "product", "svd"]
 
@@ -29,7 +30,7 @@ _SWEEPS = 30
 """Far more than are needed: convergence is quadratic, and matrices of this size take three to six."""
 
 
-def is_small(matrix: Any, extra: int = 0) -> bool:
+def is_small(matrix: jax.Array, extra: int = 0) -> bool:
     """Whether a matrix is of a size that is factored here; one of symbolic size is not."""
     rows, columns = matrix.shape
     known = isinstance(rows, int) and trees.at_most(columns, LIMIT + extra)
@@ -38,13 +39,13 @@ def is_small(matrix: Any, extra: int = 0) -> bool:
 
 def factorization(
     says: str,
-    small: Callable[..., Any],
-    library: Callable[..., Any],
-    many: Callable[..., Any] | None = None,
+    small: Callable[..., PyTree],
+    library: Callable[..., PyTree],
+    many: Callable[..., PyTree] | None = None,
     *,
     batched: int = 0,
     extra: int = 0,
-) -> Callable[..., Any]:
+) -> Callable[..., PyTree]:
     """A function of one matrix that takes the way that is faster.
 
     Args:

@@ -4,7 +4,7 @@ Right-hand sides are brought to unit size first, so that squares neither overflo
 Every number may be a tracer; each loop has a cap, and takes part in ``vmap``.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def cg(
     *,
     preconditioner: MatVec = _identity,
     tolerance: ScalarLike = 1e-5,
-    max_steps: Any = None,
+    max_steps: int | Scalar | None = None,
 ) -> Solution:
     r"""Conjugate gradients for :math:`A x = b` with a positive definite A.
 
@@ -134,7 +134,7 @@ class _MinresState(NamedTuple):
 
 
 def minres(
-    product: MatVec, right: Params, *, tolerance: ScalarLike = 1e-5, max_steps: Any = None
+    product: MatVec, right: Params, *, tolerance: ScalarLike = 1e-5, max_steps: int | Scalar | None = None
 ) -> Solution:
     r"""MINRES for :math:`A x = b` with any symmetric A: the least residual in each Krylov space.
 

@@ -1,6 +1,6 @@
 r"""The trust-region step from products alone, after Steihaug and Toint."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +56,30 @@ def _to_boundary(step: Params, direction: Params, radius: Scalar) -> Scalar:
     return jnp.where(jnp.isfinite(radius), ratio(share * radius, length), 0)
 
 
+def _start(gradient: Params, size: Scalar) -> _Path:
+    """The path at zero, downhill."""
+    no = jnp.asarray(False)
+    return _Path(
+        step=jax.tree.map(jnp.zeros_like, gradient),
+        slope=gradient,
+        direction=times(jnp.asarray(-1.0, size.dtype), gradient),
+        square=vdot(gradient, gradient),
+        decrease=jnp.zeros_like(size),
+        on_boundary=no,
+        negative=no,
+        scale=jnp.zeros_like(size),
+        steps=jnp.int32(0),
+        finished=~(size > 0),
+    )
+
+
 def truncated_cg(
-    product: MatVec, gradient: Params, radius: Any, *, tolerance: ScalarLike = 1e-5, max_steps: Any = None
+    product: MatVec,
+    gradient: Params,
+    radius: ScalarLike,
+    *,
+    tolerance: ScalarLike = 1e-5,
+    max_steps: int | Scalar | None = None,
 ) -> TrustStep:
     r"""The trust-region step by truncated conjugate gradients.
 
@@ -91,19 +113,7 @@ def truncated_cg(
     radius = jnp.asarray(radius, start_norm.dtype)
     scaled = jnp.minimum(radius / size, jnp.finfo(start_norm.dtype).max)
     region = jnp.where(jnp.isfinite(radius), scaled, radius)
-    no, eps = jnp.asarray(False), jnp.finfo(start_norm.dtype).eps
-    start = _Path(
-        step=jax.tree.map(jnp.zeros_like, gradient),
-        slope=gradient,
-        direction=times(jnp.asarray(-1.0, start_norm.dtype), gradient),
-        square=vdot(gradient, gradient),
-        decrease=jnp.zeros_like(start_norm),
-        on_boundary=no,
-        negative=no,
-        scale=jnp.zeros_like(start_norm),
-        steps=jnp.int32(0),
-        finished=~(start_norm > 0),
-    )
+    eps = jnp.finfo(start_norm.dtype).eps
 
     def unfinished(state):
         return (state.steps < most) & (jnp.sqrt(state.square) > goal) & ~state.finished
@@ -136,7 +146,7 @@ def truncated_cg(
             finished=leaves | ~known,
         )
 
-    end = control_flow.while_loop(unfinished, iterate, start)
+    end = control_flow.while_loop(unfinished, iterate, _start(gradient, start_norm))
     return TrustStep(
         times(size, end.step),
         size * (size * end.decrease),

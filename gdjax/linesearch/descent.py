@@ -7,7 +7,7 @@ rejected, the update is the move back to a better trial. Where a search gives up
 past and steepest descent has its turn; where that gives up too, the status says so.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from gdjax._internal.termination import ended, faded, fell
 from gdjax._internal.trees import flat, power_of_two, unit
 from gdjax.linesearch.directions import LONGEST, Base, Direction, Move, aim, dot
 from gdjax.linesearch.searches import ACCEPT, GIVE_UP, Bracket, Point, Search, chosen, strong_wolfe
-from gdjax.types import Answer, Scalar, Status, Transformation
+from gdjax.types import Answer, Scalar, State, Status, Transformation
 
 __all__ = ["DescentState", "descend"]
 
@@ -74,7 +74,7 @@ class DescentState(NamedTuple):
     direction: jax.Array
     length: Scalar
     bracket: Bracket
-    memory: Any
+    memory: State
     best: Best
     idle: Scalar
 

@@ -5,7 +5,7 @@ one of descent, in units of its size where its slope leaves the range of its typ
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from gdjax._internal import control_flow, trees
 from gdjax._internal.trees import unit
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import Bracket, Search
-from gdjax.types import Scalar
+from gdjax.types import Params, PyTree, Scalar, State
 
 __all__ = ["LONGEST", "Base", "Direction", "Move", "aim", "dot"]
 
@@ -65,7 +65,7 @@ class Move(NamedTuple):
     accepted: Scalar
     paired: Scalar
     failed: Scalar
-    given: Any
+    given: PyTree
 
 
 class Direction(NamedTuple):
@@ -78,8 +78,8 @@ class Direction(NamedTuple):
       first_step: ``(along, slope before, slope, last fall in value) -> first trial step``.
     """
 
-    init: Callable[[Any, jax.Array], Any]
-    update: Callable[[Any, Move], tuple[jax.Array, Any]]
+    init: Callable[[Params, jax.Array], State]
+    update: Callable[[State, Move], tuple[jax.Array, State]]
     first_step: Callable[[Scalar, Scalar, Scalar, Scalar], Scalar]
 
 
@@ -102,8 +102,8 @@ class Base(NamedTuple):
 
 
 def aim(
-    direction: Direction, search: Search, memory: Any, bracket: Bracket, move: Move, base: Base
-) -> tuple[jax.Array, Scalar, Any, Bracket]:
+    direction: Direction, search: Search, memory: State, bracket: Bracket, move: Move, base: Base
+) -> tuple[jax.Array, Scalar, State, Bracket]:
     """The direction to search and the bracket on it: new ones where the point has moved or the past is forgotten.
 
     Args:

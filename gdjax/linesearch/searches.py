@@ -8,7 +8,7 @@ instead, as in Hager and Zhang's approximate Wolfe conditions.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
@@ -82,7 +82,7 @@ class Search(NamedTuple):
     update: Callable[[Bracket, Point, Scalar, Scalar], tuple[Scalar, Bracket]]
 
 
-def chosen(owner: str, search: Any, default: Callable[[], Search]) -> Search:
+def chosen(owner: str, search: object, default: Callable[[], Search]) -> Search:
     """The search that was given, or the default for None.
 
     Raises:

@@ -1,7 +1,6 @@
 """Any gradient transformation as the direction of a line search."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -13,7 +12,7 @@ from gdjax.linesearch.descent import descend
 from gdjax.linesearch.directions import Direction
 from gdjax.linesearch.lengths import carried_gain
 from gdjax.linesearch.searches import Search, chosen, strong_wolfe
-from gdjax.types import Transformation
+from gdjax.types import Scalar, Transformation
 
 __all__ = ["line_search"]
 
@@ -43,7 +42,10 @@ def _ask(inner, memory, move):
 
 
 def line_search(
-    direction: Any, search: Search | None = None, *, first_step: Callable[..., Any] = carried_gain
+    direction: optax.GradientTransformation,
+    search: Search | None = None,
+    *,
+    first_step: Callable[..., Scalar] = carried_gain,
 ) -> Transformation:
     r"""Searches along the update of any transformation: :math:`x_{k+1} = x_k + a_k u_k`.
 

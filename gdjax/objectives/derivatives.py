@@ -25,7 +25,7 @@ from jax.flatten_util import ravel_pytree
 from gdjax._internal import arguments, checks, trees
 from gdjax.objectives import Composite, Mean
 from gdjax.objectives.distributions import Family
-from gdjax.types import Curvature, MatVec, Operator, Params, ValueFn
+from gdjax.types import Curvature, MatVec, Operator, Params, PyTree, ValueFn
 
 __all__ = ["composite_of", "divergence_hessian", "empirical_fisher", "fisher", "gauss_newton", "hessian"]
 
@@ -76,14 +76,14 @@ def hessian(objective: ValueFn, params: Params) -> Operator:
     return Operator(product, dense)
 
 
-def checked(owner: str, curvature: Any) -> Curvature:
+def checked(owner: str, curvature: Curvature) -> Curvature:
     """Returns a curvature, or raises where it is no function of objective and params."""
     hint = "such as gdjax.derivatives.hessian, gauss_newton or fisher(family)"
     checks.function(owner, "objective, params", hint, curvature=curvature)
     return curvature
 
 
-def _check_family(owner: str, family: Any) -> None:
+def _check_family(owner: str, family: object) -> None:
     if not isinstance(family, Family):
         raise TypeError(
             f"{owner}: family must be a Family of gdjax.distributions, got {arguments.named(family)}"
@@ -192,7 +192,7 @@ def gauss_newton(objective: ValueFn, params: Params) -> Operator:
     )
 
 
-def _mean_scale(family: Family, outputs: Any) -> float:
+def _mean_scale(family: Family, outputs: PyTree) -> float:
     """One over the number of losses that the family makes of ``outputs``: the scale of their mean."""
     return 1.0 / max(math.prod(jax.eval_shape(family.divergence, outputs, outputs).shape), 1)
 

@@ -7,12 +7,12 @@ a ``while_loop`` or diffrax's ``ForwardMode`` only forward mode, a callback none
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from gdjax._internal.programs import jaxprs, primitives
-from gdjax.types import Params
+from gdjax.types import Params, PyTree
 
 __all__ = ["DerivativeError", "Modes", "isolated", "modes", "needed", "traced"]
 
@@ -34,7 +34,7 @@ class Modes(NamedTuple):
     second: bool
 
 
-def traced(function: Callable[..., Any], *arguments: Any) -> jaxprs.Program:
+def traced(function: Callable[..., PyTree], *arguments: PyTree) -> jaxprs.Program:
     """The function as a program, apart from the one around it.
 
     Raises:
@@ -46,13 +46,13 @@ def traced(function: Callable[..., Any], *arguments: Any) -> jaxprs.Program:
     return program
 
 
-def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+def isolated(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
     """``function(*arguments)``; where it raises, as `traced` does, nothing of it is left in the program around it."""
     program = traced(function, *arguments)
     return program(program.constants, *arguments)
 
 
-def _possible(function: Callable[..., Any], *arguments: Any) -> bool:
+def _possible(function: Callable[..., PyTree], *arguments: PyTree) -> bool:
     """Whether a function can be traced: JAX, and libraries too, refuse derivatives by errors of any type."""
     try:
         traced(function, *arguments)
@@ -61,7 +61,7 @@ def _possible(function: Callable[..., Any], *arguments: Any) -> bool:
     return True
 
 
-def modes(function: Callable[[Params], Any], params: Params) -> Modes:
+def modes(function: Callable[[Params], PyTree], params: Params) -> Modes:
     """Which derivatives a function bears, tried abstractly: it is traced once and not evaluated.
 
     Args:
@@ -123,7 +123,7 @@ class DerivativeError(TypeError):
 
 
 @contextlib.contextmanager
-def needed(owner: str, mode: str, function: Callable[[Params], Any], params: Params) -> Iterator[None]:
+def needed(owner: str, mode: str, function: Callable[[Params], PyTree], params: Params) -> Iterator[None]:
     """Around what takes derivatives: where it fails since the function does not bear them, says so by name.
 
     Args:

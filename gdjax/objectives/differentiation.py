@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.flatten_util import ravel_pytree
 
 from gdjax._internal.programs import jaxprs
-from gdjax.types import Params
+from gdjax.types import Params, PyTree
 
 __all__ = ["finite_differences", "forward_mode"]
 
@@ -65,7 +65,7 @@ def _columns(function, params):
     return jax.vmap(push, out_axes=(None, 1))(jnp.eye(x.size, dtype=x.dtype))
 
 
-def forward_mode(function: Callable[[Params], Any]) -> Callable[[Params], Any]:
+def forward_mode(function: Callable[[Params], PyTree]) -> Callable[[Params], PyTree]:
     """The same function, its Jacobian taken by forward mode wherever a gradient or a Hessian asks for it.
 
     For what has no reverse mode: a ``while_loop`` inside, diffrax's ``ForwardMode``. A gradient costs a pass
@@ -106,7 +106,9 @@ def _differences(step, function, params):
     return function(params), jax.lax.map(difference, jnp.arange(x.size)).T
 
 
-def finite_differences(function: Callable[[Params], Any], step: Any = None) -> Callable[[Params], Any]:
+def finite_differences(
+    function: Callable[[Params], PyTree], step: Params | None = None
+) -> Callable[[Params], PyTree]:
     r"""The same function, its derivatives by central differences: the last resort, for simulators that bear none.
 
     .. math:: \partial_i f(x) \approx \frac{f(x + h_i e_i) - f(x - h_i e_i)}{2 h_i}

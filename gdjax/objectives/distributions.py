@@ -5,10 +5,12 @@ targets. All its functions work elementwise over any leading axes of examples.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from gdjax.types import PyTree
 
 __all__ = ["Family", "bernoulli", "categorical", "gaussian", "poisson"]
 
@@ -25,10 +27,10 @@ class Family(NamedTuple):
       root: ``(outputs, noise) -> cotangents``, the product with a root S of that matrix, :math:`S S^T`; or None.
     """
 
-    loss: Callable[[Any, Any], jax.Array]
-    divergence: Callable[[Any, Any], jax.Array]
-    metric: Callable[[Any, Any], Any]
-    root: Callable[[Any, Any], Any] | None = None
+    loss: Callable[[PyTree, PyTree], jax.Array]
+    divergence: Callable[[PyTree, PyTree], jax.Array]
+    metric: Callable[[PyTree, PyTree], PyTree]
+    root: Callable[[PyTree, PyTree], PyTree] | None = None
 
 
 def _categorical_loss(logits, labels):

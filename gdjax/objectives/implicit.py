@@ -24,7 +24,7 @@ from jax.flatten_util import ravel_pytree
 from gdjax._internal import control_flow, trees
 from gdjax._internal.programs import jaxprs
 from gdjax.objectives import differentiability
-from gdjax.types import Params, Scalar, ValueFn
+from gdjax.types import Params, PyTree, Scalar, ScalarLike, State, ValueFn
 
 __all__ = ["Found", "Split", "detached", "fixed_point", "minimizer", "root", "split_point", "split_value"]
 
@@ -70,7 +70,7 @@ def _conjugate_gradients(product: Callable, right: jax.Array) -> jax.Array:
     return jax.scipy.sparse.linalg.cg(product, right, tol=tolerance, maxiter=10 * right.size)[0]
 
 
-def detached(function: Callable, *arguments: Any) -> Any:
+def detached(function: Callable, *arguments: PyTree) -> PyTree:
     """Calls ``function`` with no derivative passing in or out, by arguments or by what it closes over.
 
     Args:
@@ -128,7 +128,10 @@ def _attach_root_jvp(program, primals, tangents):
 
 
 def root(
-    unknowns: tuple[Params, ...], equations: Callable[[Any], Any], value_fn: ValueFn, found: Found
+    unknowns: tuple[Params, ...],
+    equations: Callable[[tuple[PyTree, ...]], PyTree],
+    value_fn: ValueFn,
+    found: Found,
 ) -> tuple[Params, Scalar]:
     """As `minimizer`, for solutions that are roots of other equations: at a bound or on a constraint.
 
@@ -149,7 +152,7 @@ def root(
 
 
 def fixed_point(
-    prox: Callable[[Params], Params], rate: Any, value_fn: ValueFn, params: Params
+    prox: Callable[[Params], Params], rate: ScalarLike, value_fn: ValueFn, params: Params
 ) -> tuple[tuple[Params], Callable]:
     r"""The unknowns and equations of answers that are fixed points, :math:`x = \operatorname{prox}(x - t \nabla f(x))`.
 
@@ -178,16 +181,16 @@ class Split(NamedTuple):
     """
 
     regularizer: Any
-    linear: Callable[[Params], Any] | None
+    linear: Callable[[Params], PyTree] | None
 
-    def image(self, params: Params) -> tuple[Callable[[Params], jax.Array], Callable[[jax.Array], Any]]:
+    def image(self, params: Params) -> tuple[Callable[[Params], jax.Array], Callable[[jax.Array], PyTree]]:
         """The map to one flat vector, and the way from there to the structure of its outputs."""
         shapes = params if self.linear is None else jax.eval_shape(self.linear, params)
         _, back = trees.flat(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
         return lambda p: trees.flat(p if self.linear is None else self.linear(p))[0], back
 
 
-def split_value(split: Split, params: Params, state: Any) -> Scalar:
+def split_value(split: Split, params: Params, state: State) -> Scalar:
     """The regularizer's, or that at ``state.split``, z, where the image is on a constraint only in the limit."""
     through, back = split.image(params)
     here = jnp.asarray(split.regularizer.value(back(through(params))))
@@ -196,7 +199,7 @@ def split_value(split: Split, params: Params, state: Any) -> Scalar:
 
 def split_point(
     split: Split, dual: jax.Array, value_fn: ValueFn, params: Params
-) -> tuple[tuple[Any, ...], Callable]:
+) -> tuple[tuple[PyTree, ...], Callable]:
     r"""The unknowns and equations of :math:`\nabla f(x) + A^T y = 0`, :math:`y \in \partial g(z)`, :math:`z = A x`.
 
     The multipliers have to be unique: the rows of :math:`A` where :math:`g` bends are independent.

@@ -17,7 +17,7 @@ from gdjax._internal import arguments, checks
 from gdjax._internal.trees import callables_as_trees, in_parts
 from gdjax.objectives import rows
 from gdjax.objectives.permutation import shuffled
-from gdjax.types import Params, Scalar, ValueFn
+from gdjax.types import Params, PyTree, Scalar, ScalarLike, ValueFn
 
 __all__ = [
     "Composite",
@@ -47,8 +47,8 @@ class Objective(NamedTuple):
         last batch's.
     """
 
-    at: Callable[[Any], ValueFn]
-    sample: Callable[[jax.Array, Scalar], Any] | None = None
+    at: Callable[[PyTree], ValueFn]
+    sample: Callable[[jax.Array, ScalarLike], PyTree] | None = None
     full: ValueFn | None = None
 
 
@@ -65,8 +65,8 @@ class Composite:
       penalty: ``params -> scalar``, such as weight decay, or None.
     """
 
-    model: Callable[[Params], Any]
-    loss: Callable[[Any], Scalar]
+    model: Callable[[Params], PyTree]
+    loss: Callable[[PyTree], Scalar]
     penalty: Callable[[Params], Scalar] | None = None
 
     def __call__(self, params: Params) -> Scalar:
@@ -83,13 +83,13 @@ class Mean:
       losses: ``outputs -> losses``, one for each example.
     """
 
-    losses: Callable[[Any], jax.Array]
+    losses: Callable[[PyTree], jax.Array]
 
-    def __call__(self, outputs: Any) -> Scalar:
+    def __call__(self, outputs: PyTree) -> Scalar:
         return jnp.mean(self.losses(outputs))
 
 
-def check_residuals(residuals: Any) -> None:
+def check_residuals(residuals: PyTree) -> None:
     """Raises where residuals are none, or not of real floating type: their squares have no derivative then.
 
     Args:
@@ -126,7 +126,7 @@ def check_residuals(residuals: Any) -> None:
         raise ValueError("least_squares: the function returned no residuals, an empty array")
 
 
-def _half_squares(residuals: Any) -> Scalar:
+def _half_squares(residuals: PyTree) -> Scalar:
     check_residuals(residuals)
     leaves = jax.tree.leaves(residuals)
     # vdot is faster under vmap; along an axis in parts JAX leaves it undecided where its result lies.
@@ -134,7 +134,7 @@ def _half_squares(residuals: Any) -> Scalar:
     return 0.5 * sum(squares[1:], squares[0])
 
 
-def least_squares(residual_fn: Callable[[Params], Any]) -> Composite:
+def least_squares(residual_fn: Callable[[Params], PyTree]) -> Composite:
     r""":math:`f(x) = \tfrac12 \lVert r(x) \rVert^2`, as in SciPy's ``least_squares``.
 
     Args:
@@ -150,7 +150,7 @@ def least_squares(residual_fn: Callable[[Params], Any]) -> Composite:
     return Composite(residual_fn, _half_squares)
 
 
-def is_least_squares(objective: Any) -> bool:
+def is_least_squares(objective: object) -> bool:
     """Whether an objective is one that `least_squares` made.
 
     Example:
@@ -161,7 +161,7 @@ def is_least_squares(objective: Any) -> bool:
     return isinstance(objective, Composite) and objective.penalty is None and is_half_squares(objective.loss)
 
 
-def is_half_squares(loss: Any) -> bool:
+def is_half_squares(loss: object) -> bool:
     """Whether a function is the loss of `least_squares`: then its slope is the residuals, and its curvature one.
 
     Example:
@@ -225,8 +225,8 @@ def _over_data(owner, at, data, batch_size, replacement) -> Objective:
 
 
 def finite_sum(
-    loss: Callable[[Params, Any], Scalar],
-    data: Any,
+    loss: Callable[[Params, PyTree], Scalar],
+    data: PyTree,
     batch_size: int | None = None,
     *,
     replacement: bool = False,
@@ -281,9 +281,9 @@ def _composite_at(model, loss, penalty, batch):
 
 
 def supervised(
-    model: Callable[[Params, Any], Any],
-    loss: Callable[[Any, Any], jax.Array],
-    data: tuple[Any, Any],
+    model: Callable[[Params, PyTree], PyTree],
+    loss: Callable[[PyTree, PyTree], jax.Array],
+    data: tuple[PyTree, PyTree],
     batch_size: int | None = None,
     *,
     penalty: Callable[[Params], Scalar] | None = None,

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_dataclass
 
+from gdjax.types import PyTree
+
 __all__ = ["as_data", "count", "everything", "prepared", "take"]
 
 
@@ -58,7 +60,7 @@ def _from_scipy(matrix: Any) -> Any:
     return sparse.BCOO((jnp.asarray(entries.data), index), shape=matrix.shape)
 
 
-def as_data(data: Any) -> Any:
+def as_data(data: PyTree) -> PyTree:
     """Data as JAX holds them: arrays, and SciPy's sparse matrices as BCOO.
 
     Example:
@@ -75,7 +77,7 @@ def as_data(data: Any) -> Any:
     return jax.tree.map(one, data)
 
 
-def count(data: Any, owner: str) -> int:
+def count(data: PyTree, owner: str) -> int:
     """How many rows data have, all arrays and sparse matrices of them.
 
     Raises:
@@ -91,7 +93,7 @@ def count(data: Any, owner: str) -> int:
     return lengths.pop()[0]
 
 
-def prepared(data: Any, size: int, replacement: bool, owner: str) -> Any:
+def prepared(data: PyTree, size: int, replacement: bool, owner: str) -> PyTree:
     """Data whose rows can be taken ``size`` at a time.
 
     Args:
@@ -110,7 +112,7 @@ def prepared(data: Any, size: int, replacement: bool, owner: str) -> Any:
     return jax.tree.map(one, data, is_leaf=_is_sparse)
 
 
-def everything(data: Any) -> Any:
+def everything(data: PyTree) -> PyTree:
     """All rows of data that are `prepared`."""
     return jax.tree.map(
         lambda leaf: leaf.matrix if isinstance(leaf, _Sorted) else leaf,
@@ -171,7 +173,7 @@ def _room(starts: Any, entries: int, size: int, replacement: bool) -> int:
     return max(1, most)
 
 
-def take(data: Any, index: jax.Array) -> Any:
+def take(data: PyTree, index: jax.Array) -> PyTree:
     """The rows at an index of places that are all in range, as data of the same form.
 
     Args:

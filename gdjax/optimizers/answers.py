@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 
 from gdjax._internal import trees
 from gdjax.optimizers import partition
-from gdjax.types import Answer, Optimality, Params, Scalar, Status, ValueFn
+from gdjax.types import Answer, Optimality, Params, PyTree, Scalar, State, Status, ValueFn
 
 __all__ = [
     "Conditions",
@@ -49,8 +49,8 @@ class Conditions(NamedTuple):
       value: of the params, what is minimized in all.
     """
 
-    unknowns: tuple[Any, ...]
-    equations: Callable[[Any], Any]
+    unknowns: tuple[PyTree, ...]
+    equations: Callable[[tuple[PyTree, ...]], PyTree]
     value: ValueFn
 
 
@@ -58,12 +58,12 @@ def _is_optimality(node: Any) -> bool:
     return isinstance(node, Optimality)
 
 
-def held(state: Any) -> bool:
+def held(state: State) -> bool:
     """Whether an optimizer's state says what holds at its answers."""
     return any(_is_optimality(node) for node in jax.tree.leaves(state, is_leaf=_is_optimality))
 
 
-def held_back(state: Any) -> Any:
+def held_back(state: State) -> State:
     """An optimizer's state without the settings that its `Optimality` holds, which never change."""
 
     def one(node):
@@ -72,7 +72,7 @@ def held_back(state: Any) -> Any:
     return jax.tree.map(one, state, is_leaf=_is_optimality)
 
 
-def with_held(state: Any, first: Any) -> Any:
+def with_held(state: State, first: State) -> State:
     """Undoes `held_back`.
 
     Args:
@@ -100,7 +100,7 @@ class _Part(NamedTuple):
 
     answer: Answer
     optimality: Optimality | None
-    home: Any
+    home: State
     owns: list[bool]
     take: Callable[[Params], Params]
     put: Callable[[Params, Params], Params]
@@ -110,7 +110,7 @@ def _masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
-def _part(home: Any, params: Params) -> _Part | None:
+def _part(home: State, params: Params) -> _Part | None:
     """The method whose home this is, if it holds some of these params."""
     answer = trees.field(home, "answer", Answer)
     assert answer is not None
@@ -134,7 +134,7 @@ def _part(home: Any, params: Params) -> _Part | None:
     return _Part(*known, owns, take, partition.filled) if fits else None
 
 
-def _parts(state: Any, params: Params) -> list[_Part]:
+def _parts(state: State, params: Params) -> list[_Part]:
     """The methods that hold parts of the params, if one of them says what holds at its answers."""
     if not held(state) or trees.home_of(state, params) is not None:
         return []
@@ -151,7 +151,7 @@ def _others(known: list[_Part], tree: Params) -> list[jax.Array]:
     return [leaf for leaf, own in zip(jax.tree.leaves(tree), owned, strict=True) if not own]
 
 
-def _waits(state: Any) -> bool:
+def _waits(state: State) -> bool:
     """Whether a wrapper lets some evaluations pass before its method sees the first: `optax.MultiSteps`."""
 
     def waits(node):
@@ -165,12 +165,12 @@ def _given(params: Params, value: Scalar, grad: Params, like: Answer) -> Answer:
     return trees.keep_types(Answer(params, value, trees.norm(grad), jnp.int8(Status.RUNNING)), like)
 
 
-def keeps(state: Any, params: Params) -> bool:
+def keeps(state: State, params: Params) -> bool:
     """Whether there is an answer besides the point that is evaluated."""
     return trees.home_of(state, params) is not None or bool(_parts(state, params))
 
 
-def start(state: Any, params: Params) -> Params:
+def start(state: State, params: Params) -> Params:
     """Where a method starts from these params: inside its bounds."""
     own = trees.own_answer(state, params)
     if own is not None:
@@ -180,7 +180,7 @@ def start(state: Any, params: Params) -> Params:
     return params
 
 
-def seen(state: Any, params: Params, value: Scalar, grad: Params, before: Answer) -> Answer | None:
+def seen(state: State, params: Params, value: Scalar, grad: Params, before: Answer) -> Answer | None:
     """The answer after an update; None where it is the point that was evaluated.
 
     Args:
@@ -217,7 +217,7 @@ def seen(state: Any, params: Params, value: Scalar, grad: Params, before: Answer
     return trees.choose(agree, new, before._replace(status=status))
 
 
-def penalty(state: Any, params: Params) -> Scalar | None:
+def penalty(state: State, params: Params) -> Scalar | None:
     """What an optimizer minimizes besides the objective, at its answer; None: nothing.
 
     Args:
@@ -236,12 +236,12 @@ def penalty(state: Any, params: Params) -> Scalar | None:
     return sum(values[1:], values[0]) if values else None
 
 
-def _value(value_fn: ValueFn, state: Any, params: Params) -> Scalar:
+def _value(value_fn: ValueFn, state: State, params: Params) -> Scalar:
     extra, value = penalty(state, params), value_fn(params)
     return value if extra is None else value + extra
 
 
-def conditions(value_fn: ValueFn, params: Params, state: Any) -> Conditions | None:
+def conditions(value_fn: ValueFn, params: Params, state: State) -> Conditions | None:
     """What holds at an answer; None where it is a gradient of zero.
 
     Args:
@@ -261,7 +261,7 @@ def conditions(value_fn: ValueFn, params: Params, state: Any) -> Conditions | No
     return Conditions(unknowns, conditions, value)
 
 
-def _joint(value_fn: ValueFn, params: Params, known: list[_Part]) -> tuple[tuple[Any, ...], Callable]:
+def _joint(value_fn: ValueFn, params: Params, known: list[_Part]) -> tuple[tuple[PyTree, ...], Callable]:
     """The conditions of all parts, each with the others where they are, and of all other params."""
 
     def of(part, whole):

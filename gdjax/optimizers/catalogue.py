@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     """
 
     constructor: Callable[..., Transformation]
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
 
     def __call__(self, **changes: Any) -> Transformation:
         return self.constructor(**{**self.arguments, **changes})

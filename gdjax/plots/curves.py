@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from gdjax.plots import selection, styles
+from gdjax.types import ScalarLike
 
 __all__ = ["convergence"]
 
@@ -65,7 +66,7 @@ def convergence(
     variable: str | None = None,
     *,
     over: str | Iterable[str] = (),
-    optimum: Any = None,
+    optimum: ScalarLike | xr.DataArray | None = None,
     band: tuple[float, float] = (0.25, 0.75),
     facet: str | None = None,
     ax: Axes | None = None,

@@ -11,6 +11,7 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 
 from gdjax.plots import selection, styles
+from gdjax.types import ScalarLike
 
 __all__ = ["heatmap"]
 
@@ -160,7 +161,7 @@ def heatmap(
     y: str,
     variable: str = "value",
     *,
-    reduce: Callable[[np.ndarray], Any] = np.median,
+    reduce: Callable[[np.ndarray], ScalarLike] = np.median,
     facet: str | None = None,
     ax: Axes | None = None,
 ) -> Any:

@@ -1,7 +1,7 @@
 """Paths of runs over the contours of a function of two variables, still or moving."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
 from gdjax.plots import selection, styles
+from gdjax.problems.problem import Problem
+from gdjax.types import ValueFn
 
 __all__ = ["animate", "trajectories"]
+
+Window: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
+"""``((left, right), (bottom, top))``."""
 
 _OWNER = "trajectories"
 _GREYS = LinearSegmentedColormap.from_list("greys", ["0.72", "0.98"])
@@ -126,10 +131,10 @@ def _draw(ax: Axes, objective: Any, window: tuple, paths: list) -> tuple[Axes, l
 
 def trajectories(
     data: xr.Dataset | xr.DataArray,
-    objective: Any = None,
+    objective: Problem | ValueFn | None = None,
     *,
     variable: str | None = None,
-    window: Any = None,
+    window: Window | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     r"""Draws the paths of runs over logarithmic contours of their objective.
@@ -166,11 +171,11 @@ def trajectories(
 
 def animate(
     data: xr.Dataset | xr.DataArray,
-    objective: Any,
+    objective: Problem | ValueFn,
     path: str | Path,
     *,
     variable: str | None = None,
-    window: Any = None,
+    window: Window | None = None,
     frames: int = 60,
 ) -> Path:
     """Writes the picture of `trajectories` as an animated GIF, 20 frames a second.

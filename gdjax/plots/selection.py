@@ -4,7 +4,6 @@ import difflib
 import itertools
 import math
 from collections.abc import Hashable, Iterable
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -29,7 +28,7 @@ MANY = 14
 """Lines that can be told apart."""
 
 
-def unknown(owner: str, kind: str, name: Any, known: Iterable[Any]) -> str:
+def unknown(owner: str, kind: str, name: object, known: Iterable[object]) -> str:
     """The message for a name that is not there, with near matches first."""
     known = [str(each) for each in known]
     near = difflib.get_close_matches(str(name), known, n=3)
@@ -37,7 +36,7 @@ def unknown(owner: str, kind: str, name: Any, known: Iterable[Any]) -> str:
     return f"{owner}: no {kind} {str(name)!r}; {hint}"
 
 
-def variable(data: Any, name: str | None, owner: str) -> xr.DataArray:
+def variable(data: xr.Dataset | xr.DataArray, name: str | None, owner: str) -> xr.DataArray:
     """The variable ``name`` of a Dataset; a DataArray stands for itself."""
     if isinstance(data, xr.DataArray):
         return data
@@ -48,7 +47,7 @@ def variable(data: Any, name: str | None, owner: str) -> xr.DataArray:
     return data[name]
 
 
-def traced(data: Any, name: str | None, owner: str) -> xr.DataArray:
+def traced(data: xr.Dataset | xr.DataArray, name: str | None, owner: str) -> xr.DataArray:
     """The variable ``name``, or the only one along ``step`` where no name is given."""
     if name is None and isinstance(data, xr.Dataset):
         along = [each for each in data.data_vars if "step" in data[each].dims]
@@ -86,7 +85,7 @@ def is_numeric(array: xr.DataArray | xr.Dataset, name: Hashable) -> bool:
     return bool(np.issubdtype(array[name].dtype, np.number))
 
 
-def failed(data: Any, array: xr.DataArray) -> xr.DataArray:
+def failed(data: xr.Dataset | xr.DataArray, array: xr.DataArray) -> xr.DataArray:
     """Which runs have failed, by their status or by a number that is not finite.
 
     The dimensions are those of ``array`` without ``step`` and whatever comes after it.
@@ -115,7 +114,7 @@ def carried_forward(array: xr.DataArray, bad: xr.DataArray, worst: float) -> xr.
     return array.copy(data=np.where(np.isnan(values) & lost, worst, filled))
 
 
-def label(names: Iterable[Hashable], values: Iterable[Any]) -> str:
+def label(names: Iterable[Hashable], values: Iterable[object]) -> str:
     """The words for one line of several: a name by itself, a number with its dimension."""
     parts = []
     for name, value in zip(names, values, strict=True):

@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from gdjax.plots import selection, styles
+from gdjax.types import ScalarLike
 
 __all__ = ["basins", "learning_rate_sensitivity"]
 
@@ -25,7 +26,7 @@ def basins(
     *,
     rate: str = "learning_rate",
     over: str | Iterable[str] = "seed",
-    best: Callable[[np.ndarray], Any] = np.min,
+    best: Callable[[np.ndarray], ScalarLike] = np.min,
     tolerance: float = 0.01,
 ) -> xr.Dataset:
     """The best learning rates and the range around them within a tolerance: the numbers behind the picture.
@@ -111,7 +112,7 @@ def learning_rate_sensitivity(
     variable: str = "value",
     *,
     over: str | Iterable[str] = "seed",
-    best: Callable[[np.ndarray], Any] = np.min,
+    best: Callable[[np.ndarray], ScalarLike] = np.min,
     tolerance: float = 0.01,
     ax: Axes | None = None,
 ) -> Axes:

@@ -1,11 +1,14 @@
 """What the pictures share on the side of the drawing: an Axes, line styles that read in grey, words."""
 
 import math
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 __all__ = ["Limits", "axes", "cycle", "legend", "limits", "sequence", "short", "small_multiples", "title_of"]
 
@@ -46,7 +49,7 @@ class Limits(NamedTuple):
     above: bool
 
 
-def limits(numbers: Any) -> Limits:
+def limits(numbers: ArrayLike) -> Limits:
     """A scale on which most numbers can be told apart, whatever a few of them are.
 
     Those far from the quartiles by logarithms, or where not all are positive from the first and last tenth, are
@@ -97,7 +100,7 @@ def axes(ax: Axes | None, size: tuple[float, float] = (6.4, 4.4)) -> Axes:
     return ax
 
 
-def small_multiples(count: int) -> tuple[np.ndarray, Any]:
+def small_multiples(count: int) -> tuple[np.ndarray, Figure]:
     """``count`` Axes in rows of at most three on one scale, and their new figure."""
     import matplotlib.pyplot as plt
 
@@ -131,7 +134,7 @@ def sequence(count: int) -> list[dict[str, Any]]:
     return [{**style, "color": tuple(colour)} for style, colour in zip(styles, colours, strict=False)]
 
 
-def title_of(name: Any) -> str:
+def title_of(name: Hashable) -> str:
     """A variable's or dimension's name as words."""
     return str(name if name is not None else "value").replace("_", " ")
 

@@ -1,15 +1,17 @@
 """What convex problems share: losses, starts, and the `Problem` made of them."""
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gdjax import regularizers
+from gdjax.objectives.objective import Objective
 from gdjax.problems import datasets
 from gdjax.problems.problem import Problem
-from gdjax.types import Scalar
+from gdjax.regularizers.regularizer import Regularizer
+from gdjax.types import Params, Projection, Scalar, ValueFn
 
 __all__ = ["at_zero", "convex_problem", "half_squares", "quadratic", "standardized_features", "uniform"]
 
@@ -36,12 +38,12 @@ def uniform(shape: tuple[int, ...], key: jax.Array | None = None) -> jax.Array:
 
 def convex_problem(
     name: str,
-    objective: Any,
-    start: Any,
-    gap: Any,
+    objective: ValueFn | Objective,
+    start: Callable[..., Params],
+    gap: Callable[[Params], Scalar],
     tags: set[str],
-    regularizer: Any = None,
-    projection: Any = None,
+    regularizer: Regularizer | None = None,
+    projection: Projection | None = None,
 ) -> Problem:
     """A problem with a regularizer, or with a projection whose indicator is one; ``gap`` is its certificate."""
     if projection is not None:

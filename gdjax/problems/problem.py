@@ -1,14 +1,15 @@
 """What a problem is: an objective, where to start, and what is known of its solution."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gdjax.objectives import Objective
-from gdjax.types import Params, Scalar, ValueFn
+from gdjax.regularizers.regularizer import Regularizer
+from gdjax.types import Params, Projection, Scalar, ScalarLike, ValueFn
 
 __all__ = [
     "Optimum",
@@ -54,14 +55,14 @@ class Problem(NamedTuple):
     """
 
     name: str
-    objective: Any
+    objective: ValueFn | Objective
     start: Callable[..., Params]
     optima: tuple[Optimum, ...] = ()
     saddles: tuple[Params, ...] = ()
     window: Window | None = None
     tags: frozenset[str] = frozenset()
-    regularizer: Any = None
-    constraints: Any = None
+    regularizer: Regularizer | None = None
+    constraints: Projection | None = None
     metrics: Mapping[str, Callable[[Params], Scalar]] | None = None
 
     @property
@@ -77,7 +78,9 @@ class Problem(NamedTuple):
         return self.objective.at(None) if self.objective.full is None else self.objective.full
 
 
-def box_start(classic: Sequence[float], low: Any, high: Any) -> Callable[..., jax.Array]:
+def box_start(
+    classic: Sequence[float], low: ScalarLike | Sequence[float], high: ScalarLike | Sequence[float]
+) -> Callable[..., jax.Array]:
     """A start function: the ``classic`` point, or with a key a uniform draw between ``low`` and ``high``.
 
     Args:
@@ -108,7 +111,7 @@ def at_least(owner: str, dim: int, least: int) -> None:
         raise ValueError(f"{owner}: dim must be at least {least}, got {dim}")
 
 
-def known(params: Any, value: float) -> Optimum:
+def known(params: Params, value: float) -> Optimum:
     """An `Optimum` at the given coordinates."""
     return Optimum(np.asarray(params, np.float64), value)
 

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
 from gdjax._internal import arguments, checks, control_flow
 from gdjax.projections.numbers import finite, floating, ordered, traced
 from gdjax.projections.vectors import flat, like, unit
-from gdjax.types import Params
+from gdjax.types import Params, Prefix, ScalarLike
 
 __all__ = ["affine", "affine_set", "box_and_hyperplane", "halfspace", "hyperplane"]
 
@@ -36,7 +37,7 @@ def _plane(owner, params, normal, offset, solvable):
     return x, back, direction, jnp.where(some, level / size / jnp.where(some, norm, 1), without)
 
 
-def hyperplane(params: Params, normal: Any, offset: Any) -> Params:
+def hyperplane(params: Params, normal: Prefix, offset: ScalarLike) -> Params:
     r"""Projects onto :math:`\{x : a^T x = b\}`.
 
     .. math:: P(x) = x - \frac{a^T x - b}{a^T a} a
@@ -64,7 +65,7 @@ def hyperplane(params: Params, normal: Any, offset: Any) -> Params:
     return back(x)
 
 
-def halfspace(params: Params, normal: Any, offset: Any) -> Params:
+def halfspace(params: Params, normal: Prefix, offset: ScalarLike) -> Params:
     r"""Projects onto :math:`\{x : a^T x \le b\}`.
 
     .. math:: P(x) = x - \frac{\max(a^T x - b, 0)}{a^T a} a
@@ -117,7 +118,7 @@ def _onto_affine(matrix, offset, inverse, params):
     return back(start - within - times(inverse, times(matrix, start) - offset))
 
 
-def affine_set(matrix: Any, offset: Any) -> Partial:
+def affine_set(matrix: ArrayLike, offset: ArrayLike) -> Partial:
     r"""The projection onto :math:`\{x : A x = b\}` as a function of the parameters alone, A factored once.
 
     Args:
@@ -147,7 +148,7 @@ def affine_set(matrix: Any, offset: Any) -> Partial:
     return Partial(_onto_affine, matrix, jnp.asarray(offset, matrix.dtype), _pseudo_inverse(matrix))
 
 
-def affine(params: Params, matrix: Any, offset: Any) -> Params:
+def affine(params: Params, matrix: ArrayLike, offset: ArrayLike) -> Params:
     r"""Projects onto :math:`\{x : A x = b\}`; to do so often, factor A once with `affine_set`.
 
     Args:
@@ -222,7 +223,9 @@ def _meets(params, lower, upper, normal, offset):
             )
 
 
-def box_and_hyperplane(params: Params, lower: Any, upper: Any, normal: Any, offset: Any) -> Params:
+def box_and_hyperplane(
+    params: Params, lower: Prefix, upper: Prefix, normal: Prefix, offset: ScalarLike
+) -> Params:
     r"""Projects onto :math:`\{x : l \le x \le u, \; a^T x = b\}`: long-only budgets, the dual of an SVM.
 
     The point is :math:`\min(\max(x - \nu a, l), u)`; its one multiplier is found among the sorted kinks exactly, in

@@ -1,17 +1,15 @@
 """Balls and spheres of the 2-norm and of the largest entry."""
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from gdjax.projections.numbers import floating, within
 from gdjax.projections.vectors import about, unit
-from gdjax.types import Params, ScalarLike
+from gdjax.types import Params, Prefix, ScalarLike
 
 __all__ = ["l2_ball", "l2_sphere", "linf_ball", "linf_sphere"]
 
 
-def l2_ball(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Params:
+def l2_ball(params: Params, radius: ScalarLike = 1.0, center: Prefix = None) -> Params:
     r"""Projects onto :math:`\{x : \|x - c\|_2 \le r\}`, over all leaves together.
 
     Args:
@@ -32,7 +30,7 @@ def l2_ball(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Par
     return back(jnp.where(norm * size <= radius, x, origin + radius * direction))
 
 
-def l2_sphere(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Params:
+def l2_sphere(params: Params, radius: ScalarLike = 1.0, center: Prefix = None) -> Params:
     r"""Projects onto :math:`\{x : \|x - c\|_2 = r\}`; from the centre, where all points are nearest, along ones.
 
     Args:
@@ -54,7 +52,7 @@ def l2_sphere(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> P
     return back(origin + radius * direction)
 
 
-def linf_ball(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Params:
+def linf_ball(params: Params, radius: ScalarLike = 1.0, center: Prefix = None) -> Params:
     r"""Projects onto :math:`\{x : \max_i |x_i - c_i| \le r\}`, over all leaves together.
 
     Args:
@@ -75,7 +73,7 @@ def linf_ball(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> P
     return back(jnp.where(jnp.abs(offset) <= radius, x, origin + radius * jnp.sign(offset)))
 
 
-def linf_sphere(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Params:
+def linf_sphere(params: Params, radius: ScalarLike = 1.0, center: Prefix = None) -> Params:
     r"""Projects onto :math:`\{x : \max_i |x_i - c_i| = r\}`: from inside, the largest entry goes to its face.
 
     Args:

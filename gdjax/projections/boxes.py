@@ -1,13 +1,11 @@
 """Projections that act on each number by itself."""
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from gdjax._internal import checks
 from gdjax.projections.numbers import floating, ordered, traced
 from gdjax.projections.vectors import each
-from gdjax.types import Params, ScalarLike
+from gdjax.types import Params, Prefix, ScalarLike
 
 __all__ = ["box", "hypercube", "non_negative"]
 
@@ -46,7 +44,7 @@ def _clipped(params, lower, upper):
     )
 
 
-def box(params: Params, lower: Any = None, upper: Any = None) -> Params:
+def box(params: Params, lower: Prefix = None, upper: Prefix = None) -> Params:
     r"""Projects onto :math:`\{x : l \le x \le u\}`.
 
     Args:

@@ -1,7 +1,7 @@
 """Intersections of sets whose projections are known."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from gdjax._internal import arguments, checks, control_flow
 from gdjax.projections.numbers import floating, projection
 from gdjax.projections.vectors import flat, unit, wide
-from gdjax.types import Params, Scalar
+from gdjax.types import Params, Projection, Scalar, ScalarLike
 
 __all__ = ["intersection"]
 
@@ -37,7 +37,7 @@ def _size(tree: Params) -> Scalar:
     return norm * size
 
 
-def _apart(end: _Turn, start: Params, count: Any) -> Scalar:
+def _apart(end: _Turn, start: Params, count: ScalarLike) -> Scalar:
     """Whether sets are disjoint, as far as the last turn tells.
 
     Between disjoint sets the point comes to rest while corrections grow by their distance in every turn, beyond
@@ -53,10 +53,10 @@ def _apart(end: _Turn, start: Params, count: Any) -> Scalar:
 
 def intersection(
     params: Params,
-    projections: Sequence[Callable[[Params], Params]],
+    projections: Sequence[Projection],
     *,
-    rounds: Any = 100,
-    tolerance: Any = None,
+    rounds: int | Scalar = 100,
+    tolerance: ScalarLike | None = None,
 ) -> Params:
     r"""Projects onto the intersection of convex sets by Dykstra's algorithm.
 

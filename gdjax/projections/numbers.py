@@ -12,7 +12,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from gdjax._internal import arguments, checks
-from gdjax.types import Params, Scalar
+from gdjax.types import Params, Prefix, Projection, PyTree, Scalar, ScalarLike
 
 __all__ = ["finite", "floating", "nearest", "oracle", "ordered", "projection", "traced", "within"]
 
@@ -28,7 +28,7 @@ _BIND = (
 )
 
 
-def traced(*trees: Any) -> bool:
+def traced(*trees: PyTree) -> bool:
     """Whether any number in the trees is not known here."""
     return any(arguments.known(leaf) is None for leaf in jax.tree.leaves(trees))
 
@@ -48,7 +48,7 @@ def floating(owner: str, params: Params) -> None:
             )
 
 
-def finite(owner: str, **trees: Any) -> None:
+def finite(owner: str, **trees: PyTree) -> None:
     """Raises where numbers, arrays or trees of them are not real, or are known and not finite."""
     for name, tree in trees.items():
         for leaf in jax.tree.leaves(tree):
@@ -59,7 +59,7 @@ def finite(owner: str, **trees: Any) -> None:
                 raise ValueError(f"{owner}: {name} must be finite, got {numbers[~np.isfinite(numbers)][0]}")
 
 
-def within(owner: str, dtype: Any, **number: Any) -> Scalar:
+def within(owner: str, dtype: np.dtype, **number: ScalarLike) -> Scalar:
     """A radius or total in ``dtype``; where it is traced, NaN in place of one that no set has."""
     ((name, value),) = number.items()
     checks.concrete(owner, **_range(owner, name), **number)
@@ -115,7 +115,7 @@ def _plain(bound: Any) -> bool:
     return bound is None or type(bound) in (int, float)
 
 
-def ordered(owner: str, lower: Any, upper: Any) -> None:
+def ordered(owner: str, lower: Prefix, upper: Prefix) -> None:
     """Raises where bounds are known at the door and leave no room.
 
     Args:
@@ -182,7 +182,7 @@ def projection(owner: str, optional: bool = False, **values: Any) -> None:
         _bound_numbers(bound)
 
 
-def nearest(owner: str, onto: Any, params: Params) -> Params:
+def nearest(owner: str, onto: Projection, params: Params) -> Params:
     """``onto(params)``, or an error where that has another structure or other shapes than params have."""
     point = onto(params)
     found, wanted = (jax.tree.map(jnp.shape, tree) for tree in (point, params))

@@ -1,13 +1,11 @@
 """The simplex, and what is made of it: the ball and the sphere of the 1-norm."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from gdjax.projections.numbers import floating, within
 from gdjax.projections.vectors import about, flat
-from gdjax.types import Params, ScalarLike
+from gdjax.types import Params, Prefix, ScalarLike
 
 __all__ = ["l1_ball", "l1_sphere", "shares", "simplex"]
 
@@ -56,7 +54,7 @@ def simplex(params: Params, total: ScalarLike = 1.0) -> Params:
     return back(shares(x, within("simplex", x.dtype, total=total)))
 
 
-def l1_ball(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Params:
+def l1_ball(params: Params, radius: ScalarLike = 1.0, center: Prefix = None) -> Params:
     r"""Projects onto :math:`\{x : \|x - c\|_1 \le r\}`, over all leaves together.
 
     Args:
@@ -81,7 +79,7 @@ def l1_ball(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Par
     return back(jnp.where(inside, x, origin + jnp.sign(offset) * shares(jnp.abs(offset), radius)))
 
 
-def l1_sphere(params: Params, radius: ScalarLike = 1.0, center: Any = None) -> Params:
+def l1_sphere(params: Params, radius: ScalarLike = 1.0, center: Prefix = None) -> Params:
     r"""Projects onto :math:`\{x : \|x - c\|_1 = r\}`; of several nearest points, the one in the direction of plus.
 
     Args:

@@ -1,9 +1,10 @@
 """The transport polytope: matrices with given sums of rows and columns."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from gdjax._internal import arguments, checks, control_flow
 from gdjax.projections.numbers import floating, traced
@@ -111,7 +112,7 @@ def _solve(matrix, rows, columns):
     return control_flow.while_loop(unfinished, turn, start)
 
 
-def transport_polytope(params: Params, rows: Any, columns: Any) -> Params:
+def transport_polytope(params: Params, rows: ArrayLike, columns: ArrayLike) -> Params:
     r"""Projects onto :math:`\{X \ge 0 : X 1 = a, \; X^T 1 = b\}` in the Euclidean sense.
 
     The point is :math:`\max(X + \alpha 1^T + 1 \beta^T, 0)`. Its multipliers maximize a concave dual: steps of Newton's

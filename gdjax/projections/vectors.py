@@ -6,19 +6,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 
-from gdjax.types import Params, Scalar
+from gdjax.types import Params, Prefix, PyTree, Scalar
 
 __all__ = ["about", "each", "flat", "like", "spread", "total", "unit", "wide"]
 
 
-def wide(leaf: Any) -> jax.Array:
+def wide(leaf: ArrayLike) -> jax.Array:
     """An array of float32 at least: half precision is only for keeping."""
     leaf = jnp.asarray(leaf)
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
-def spread(prefix: Any, tree: Params) -> Any:
+def spread(prefix: Prefix, tree: Params) -> PyTree:
     """``prefix`` with each of its leaves repeated over the leaves of ``tree`` below it."""
 
     def one(part, leaf):
@@ -49,7 +50,7 @@ def _kept(new: jax.Array, old: Any) -> jax.Array:
     return new.astype(dtype)
 
 
-def each(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> Params:
+def each(function: Callable[..., jax.Array], params: Params, *numbers: Prefix) -> Params:
     """``function(leaf, *numbers)`` at each leaf, computed wide and kept in the leaf's type.
 
     Args:
@@ -65,7 +66,7 @@ def each(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> P
     return jax.tree.map(one, params, *(spread(n, params) for n in numbers))
 
 
-def total(function: Callable[..., jax.Array], params: Params, *numbers: Any) -> Scalar:
+def total(function: Callable[..., jax.Array], params: Params, *numbers: Prefix) -> Scalar:
     """The sum over all leaves of ``function(leaf, *numbers)``, with numbers as in `each`."""
 
     def one(leaf, *here):
@@ -89,7 +90,7 @@ def flat(params: Params) -> tuple[jax.Array, Callable[[jax.Array], Params]]:
     return vector, back
 
 
-def like(prefix: Any, params: Params) -> jax.Array:
+def like(prefix: Prefix, params: Params) -> jax.Array:
     """The numbers of a prefix of ``params`` as one wide vector, in the order and of the length of `flat`."""
 
     def one(leaf, number):
@@ -99,13 +100,13 @@ def like(prefix: Any, params: Params) -> jax.Array:
     return flat(jax.tree.map(one, params, spread(prefix, params)))[0]
 
 
-def about(params: Params, center: Any) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], Params]]:
+def about(params: Params, center: Prefix) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], Params]]:
     """``(x, center, back)`` as vectors with `flat`'s way back; no center is the origin."""
     x, back = flat(params)
     return x, jnp.zeros_like(x) if center is None else like(center, params), back
 
 
-def unit(x: jax.Array, axis: Any = None) -> tuple[jax.Array, jax.Array, jax.Array]:
+def unit(x: jax.Array, axis: int | tuple[int, ...] | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""``(direction, norm, size)`` with :math:`x = \text{size} \cdot \text{norm} \cdot \text{direction}`.
 
     The largest entry of ``x`` is taken out as ``size`` before squaring, so that neither 1e25 nor 1e-25 leaves

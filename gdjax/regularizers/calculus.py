@@ -1,6 +1,6 @@
 """New regularizers from old ones, where the proximal operator stays exact."""
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from gdjax._internal import arguments, checks, trees
 from gdjax.projections.numbers import finite
 from gdjax.projections.vectors import each, total
 from gdjax.regularizers.regularizer import Regularizer
+from gdjax.types import Params, Prefix, PyTree, Scalar, ScalarLike
 
 __all__ = [
     "conjugate",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-def _checked(owner: str, regularizer: Any) -> Regularizer:
+def _checked(owner: str, regularizer: object) -> Regularizer:
     """``regularizer`` with functions that may cross ``jit``, or an error that says what it is instead."""
     if not isinstance(regularizer, Regularizer):
         raise TypeError(
@@ -41,7 +42,7 @@ def _scaled_prox(regularizer, factor, params, step):
     return regularizer.prox(params, factor * step)
 
 
-def scaled(regularizer: Regularizer, factor: Any) -> Regularizer:
+def scaled(regularizer: Regularizer, factor: ScalarLike) -> Regularizer:
     r""":math:`c\, r(x)`, with :math:`\operatorname{prox}_{s c r}`.
 
     Args:
@@ -72,7 +73,7 @@ def _translated_prox(regularizer, shift, params, step):
     return each(lambda x, c: x + c, regularizer.prox(_minus(params, shift), step), shift)
 
 
-def translated(regularizer: Regularizer, shift: Any) -> Regularizer:
+def translated(regularizer: Regularizer, shift: Prefix) -> Regularizer:
     r""":math:`r(x - c)`, with :math:`\operatorname{prox}(x) = c + \operatorname{prox}_{s r}(x - c)`.
 
     Args:
@@ -99,7 +100,7 @@ def _tilted_prox(regularizer, slope, params, step):
     return regularizer.prox(each(lambda x, a, s: x - s * a, params, slope, step), step)
 
 
-def tilted(regularizer: Regularizer, slope: Any) -> Regularizer:
+def tilted(regularizer: Regularizer, slope: Prefix) -> Regularizer:
     r""":math:`r(x) + a^T x`, with :math:`\operatorname{prox}(x) = \operatorname{prox}_{s r}(x - s a)`.
 
     Args:
@@ -127,7 +128,7 @@ def _with_squared_l2_prox(regularizer, weight, params, step):
     return regularizer.prox(each(lambda x, d: x / d, params, shrink), step / shrink)
 
 
-def with_squared_l2(regularizer: Regularizer, weight: Any) -> Regularizer:
+def with_squared_l2(regularizer: Regularizer, weight: ScalarLike) -> Regularizer:
     r""":math:`r(x) + \tfrac{w}{2} \|x\|^2`, exact for every :math:`r`.
 
     .. math:: \operatorname{prox}(x) = \operatorname{prox}_{s' r}\left(\frac{x}{1 + s w}\right), \quad
@@ -160,7 +161,7 @@ def _conjugate_prox(regularizer, params, step):
     return jax.tree.map(lambda y, p: (y - step * p).astype(jnp.asarray(y).dtype), params, inner)
 
 
-def conjugate(regularizer: Regularizer, value: Any = None) -> Regularizer:
+def conjugate(regularizer: Regularizer, value: Callable[[Params], Scalar] | None = None) -> Regularizer:
     r"""The convex conjugate :math:`r^*(y) = \sup_x y^T x - r(x)`, by Moreau's identity.
 
     .. math:: \operatorname{prox}_{s r^*}(y) = y - s \operatorname{prox}_{r / s}(y / s)
@@ -199,7 +200,7 @@ def _separable_prox(parts, params, step):
     return jax.tree.map(lambda r, below: r.prox(below, step), parts, params, is_leaf=_is_regularizer)
 
 
-def separable(parts: Any) -> Regularizer:
+def separable(parts: PyTree) -> Regularizer:
     """A regularizer of its own for each part of the parameters: the sum of them, exactly.
 
     Args:

@@ -1,6 +1,6 @@
 """Group lasso: parameters that are kept or dropped together."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.core
@@ -13,7 +13,7 @@ from gdjax.projections.vectors import each, flat, total, unit
 from gdjax.regularizers.calculus import summed
 from gdjax.regularizers.norms import l1
 from gdjax.regularizers.regularizer import Regularizer
-from gdjax.types import ScalarLike
+from gdjax.types import PyTree, ScalarLike
 
 __all__ = ["group_lasso", "sparse_group_lasso"]
 
@@ -83,7 +83,9 @@ def _check_labels(owner, groups):
         raise ValueError(f"{owner}: labels must be below the number of parameters, {labels.size}")
 
 
-def group_lasso(weight: ScalarLike = 1.0, *, axis: Any = None, groups: Any = None) -> Regularizer:
+def group_lasso(
+    weight: ScalarLike = 1.0, *, axis: int | Sequence[int] | None = None, groups: PyTree = None
+) -> Regularizer:
     r"""The sum of the 2-norms of groups, :math:`r(x) = \sum_g w_g \|x_g\|_2`: whole groups go to zero.
 
     .. math:: \operatorname{prox}_{s r}(x)_g = \max(1 - s w_g / \|x_g\|_2, 0) \, x_g
@@ -125,7 +127,11 @@ def group_lasso(weight: ScalarLike = 1.0, *, axis: Any = None, groups: Any = Non
 
 
 def sparse_group_lasso(
-    l1_weight: ScalarLike = 1.0, group_weight: ScalarLike = 1.0, *, axis: Any = None, groups: Any = None
+    l1_weight: ScalarLike = 1.0,
+    group_weight: ScalarLike = 1.0,
+    *,
+    axis: int | Sequence[int] | None = None,
+    groups: PyTree = None,
 ) -> Regularizer:
     r"""Sparse groups and sparse within groups, :math:`r(x) = \sum_i a_i |x_i| + \sum_g w_g \|x_g\|_2`.
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from gdjax._internal import checks, trees
 from gdjax.projections.numbers import projection as onto_a_set
 from gdjax.projections.vectors import flat, unit
-from gdjax.types import Params, Scalar
+from gdjax.types import Params, Projection, Scalar, ScalarLike
 
 __all__ = ["Regularizer", "indicator", "zero"]
 
@@ -28,7 +28,7 @@ class Regularizer(NamedTuple):
     """
 
     value: Callable[[Params], Scalar]
-    prox: Callable[[Params, Scalar], Params]
+    prox: Callable[[Params, ScalarLike], Params]
 
 
 def _zero_value(params):
@@ -69,7 +69,7 @@ def _indicator_prox(projection, params, step):
     return projection(params)
 
 
-def indicator(projection: Callable[[Params], Params], *, tolerance: Any = None) -> Regularizer:
+def indicator(projection: Projection, *, tolerance: ScalarLike | None = None) -> Regularizer:
     r"""The indicator of a set: 0 on it and infinite off it; its proximal operator is the projection.
 
     No projection in floating point lands on its set exactly, so a point counts as on the set where

@@ -8,9 +8,10 @@ import optax
 from gdjax._internal import trees
 from gdjax._internal.programs import compilation
 from gdjax.objectives import Composite, Objective, differentiability, differentiation, is_least_squares
+from gdjax.runs.recording import Record
 from gdjax.runs.run import Run
 from gdjax.stopping import DEFAULT, StopCriterion
-from gdjax.types import Method, Params, Result, Transformation, ValueFn
+from gdjax.types import KeyLike, Method, Params, Result, Transformation, ValueFn
 
 __all__ = ["default_optimizer", "minimize"]
 
@@ -56,7 +57,7 @@ def _residuals(fit: Any, params: Params) -> int:
     return trees.size(jax.eval_shape(fit.model, params))
 
 
-def _refuse_batches(objective: Any) -> None:
+def _refuse_batches(objective: object) -> None:
     if isinstance(objective, Objective) and objective.sample is not None:
         raise ValueError(
             "minimize: the objective draws mini-batches, and no optimizer is sound there without a learning "
@@ -64,7 +65,7 @@ def _refuse_batches(objective: Any) -> None:
         )
 
 
-def default_optimizer(objective: Any, params: Params) -> tuple[Method, Transformation]:
+def default_optimizer(objective: ValueFn | Objective, params: Params) -> tuple[Method, Transformation]:
     """The method that `minimize` takes where none is given, and its name.
 
     ==========================================  ==================================  =================================
@@ -115,14 +116,14 @@ _solve_default = compilation.jit(_solve_by_default, lambda run: run.max_steps)
 
 
 def minimize(
-    objective: Any,
+    objective: ValueFn | Objective,
     params: Params,
-    optimizer: Any = None,
+    optimizer: optax.GradientTransformation | None = None,
     *,
     stop: StopCriterion | None = DEFAULT,
     max_steps: int = 1000,
-    record: Any = None,
-    key: Any = None,
+    record: Record = None,
+    key: KeyLike | None = None,
 ) -> Result:
     """Minimizes ``objective`` from ``params`` with any gradient transformation.
 

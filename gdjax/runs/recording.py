@@ -1,26 +1,30 @@
 """Recorders: which steps of a run to keep, written into arrays of fixed size."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from gdjax._internal import arguments, checks
 from gdjax._internal.programs import jaxprs
-from gdjax.types import Params, Scalar, Step
+from gdjax.types import Params, PyTree, Scalar, Step
 
-__all__ = ["Reads", "Recorder", "as_recorder", "blank", "every", "fill", "mask", "reads", "write"]
+__all__ = ["Reads", "Record", "Recorder", "as_recorder", "blank", "every", "fill", "mask", "reads", "write"]
 
 
 class Recorder(NamedTuple):
     """What to keep of a run, and how often; made by `every`."""
 
-    read: Callable[[Step], Any]
+    read: Callable[[Step], PyTree]
     stride: int
 
 
-def every(stride: int, read: Callable[[Step], Any]) -> Recorder:
+Record: TypeAlias = Callable[[Step], PyTree] | Recorder | None
+"""What to keep of a run: a function of each step, an `every`, or nothing."""
+
+
+def every(stride: int, read: Callable[[Step], PyTree]) -> Recorder:
     """Records ``read(step)`` at steps 0, stride, 2 stride, ...
 
     Args:
@@ -39,7 +43,7 @@ def every(stride: int, read: Callable[[Step], Any]) -> Recorder:
     return Recorder(read, int(stride))
 
 
-def as_recorder(record: Any) -> Recorder | None:
+def as_recorder(record: object) -> Recorder | None:
     """A `Recorder` for every step out of a bare function."""
     if record is None or isinstance(record, Recorder):
         return record
@@ -52,7 +56,7 @@ def _unreached(dtype: Any) -> Any:
     return jnp.nan if jnp.issubdtype(dtype, jnp.inexact) else 0
 
 
-def blank(recorder: Recorder, step: Step, max_steps: int) -> Any:
+def blank(recorder: Recorder, step: Step, max_steps: int) -> PyTree:
     """The trace before the first step."""
     rows = max_steps // recorder.stride + 1
     shapes = jax.eval_shape(lambda s: jax.tree.map(jnp.asarray, recorder.read(s)), step)
@@ -85,7 +89,7 @@ def reads(recorder: Recorder | None, params: Params, value: Scalar) -> Reads:
     return Reads(places.value or places.residual, places.move)
 
 
-def write(recorder: Recorder, trace: Any, step: Step, count: Scalar, keep: Scalar) -> Any:
+def write(recorder: Recorder, trace: PyTree, step: Step, count: Scalar, keep: Scalar) -> PyTree:
     """Writes a step to its row, if ``count`` is one of the recorded and ``keep`` holds."""
     row = count // recorder.stride
     due = keep & (count % recorder.stride == 0)
@@ -96,12 +100,12 @@ def write(recorder: Recorder, trace: Any, step: Step, count: Scalar, keep: Scala
     return jax.tree.map(put, trace, recorder.read(step))
 
 
-def fill(trace: Any, rows: Any) -> Any:
+def fill(trace: PyTree, rows: PyTree) -> PyTree:
     """The trace with its first rows filled in."""
     return jax.tree.map(lambda old, new: old.at[: len(new)].set(new.astype(old.dtype)), trace, rows)
 
 
-def mask(recorder: Recorder, trace: Any, steps: Scalar) -> Any:
+def mask(recorder: Recorder, trace: PyTree, steps: Scalar) -> PyTree:
     """The trace with every row blank that a run of ``steps`` steps did not reach."""
 
     def one(rows):

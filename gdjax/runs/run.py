@@ -15,9 +15,10 @@ from gdjax.objectives.implicit import Found
 from gdjax.optimizers import answers
 from gdjax.runs import recording, scan
 from gdjax.runs.evaluation import Evaluator, value_and_grad
+from gdjax.runs.recording import Record
 from gdjax.runs.scan import Position
 from gdjax.stopping import DEFAULT, StopCriterion, as_criterion
-from gdjax.types import Answer, Params, Result, Scalar, Status, Step, ValueFn
+from gdjax.types import Answer, KeyLike, Params, PyTree, Result, Scalar, State, Status, Step, ValueFn
 
 __all__ = ["Run", "RunState"]
 
@@ -39,15 +40,15 @@ class RunState(NamedTuple):
     """
 
     params: Params
-    optimizer: Any
-    stop: Any
+    optimizer: State
+    stop: State
     answer: Answer
     count: Scalar
     steps: Scalar
     draws: Scalar
     refresh: Scalar
     status: Scalar
-    trace: Any
+    trace: PyTree
 
 
 @register_pytree_node_class
@@ -79,14 +80,14 @@ class Run:
 
     def __init__(
         self,
-        objective: Any,
+        objective: ValueFn | Objective,
         params: Params,
-        optimizer: Any,
+        optimizer: optax.GradientTransformation,
         *,
         stop: StopCriterion | None = DEFAULT,
         max_steps: int = 1000,
-        record: Any = None,
-        key: Any = None,
+        record: Record = None,
+        key: KeyLike | None = None,
     ):
         if not isinstance(objective, Objective):
             checks.objective(objective, params)
@@ -186,7 +187,7 @@ class Run:
         """The objective over all data, where that is known; traced once a run."""
         return self._evaluator.full()
 
-    def using(self, optimizer: Any, objective: ValueFn | None = None) -> "Run":
+    def using(self, optimizer: optax.GradientTransformation, objective: ValueFn | None = None) -> "Run":
         """The same run by another optimizer, and on another objective where one is given."""
         (same, params, _, stop, key), static = self.tree_flatten()
         changed = trees.callables_as_trees((same if objective is None else objective, optimizer))

@@ -15,7 +15,7 @@ its block, all its gradients finite.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from gdjax._internal import control_flow, trees
 from gdjax._internal.programs import memory_layout, nan_flow
 from gdjax.objectives import implicit
 from gdjax.runs import recording
-from gdjax.types import Answer, Params, Scalar, Status, Step
+from gdjax.types import Answer, Params, PyTree, Scalar, State, Status, Step
 
 __all__ = [
     "Blocks",
@@ -49,8 +49,24 @@ class Position(NamedTuple):
     """
 
     params: Params
-    optimizer: Any
+    optimizer: State
     draws: Scalar
+
+
+class Run(Protocol):
+    """What these functions use of a `gdjax.Run`, which is built on them."""
+
+    max_steps: int
+    record: recording.Recorder | None
+
+    @property
+    def draws_batches(self) -> bool: ...
+    def value(self, position: Position) -> Scalar: ...
+    def propose(self, value: Scalar, grad: Params, position: Position) -> Position: ...
+    def move(self, position: Position) -> tuple[Scalar, Params, Position]: ...
+    def step(self, state: State) -> State: ...
+    def done(self, state: State) -> Scalar: ...
+    def unrecorded(self) -> "Run": ...
 
 
 class Blocks(NamedTuple):
@@ -100,7 +116,7 @@ class _Watch:
     that needs a batch.
     """
 
-    def __init__(self, run: Any, start: Position, value: Scalar):
+    def __init__(self, run: Run, start: Position, value: Scalar):
         def step(grad, state):
             params, optimizer = state
             return run.propose(value, grad, Position(params, optimizer, start.draws))[:2]
@@ -124,7 +140,7 @@ class _Watch:
         return trees.all_finite([*sums, *kept, *values])
 
 
-def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Position, Position, Scalar, Any]:
+def _advance(run: Run, start: Position, value: Scalar, cut: Blocks) -> tuple[Position, Position, Scalar, Any]:
     """Goes through all blocks with unchecked steps.
 
     Returns:
@@ -168,14 +184,14 @@ def _advance(run: Any, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
     return end, sound, finite, rows
 
 
-def checked(run: Any, state: Any, steps: int | None = None) -> Any:
+def checked(run: Run, state: State, steps: int | None = None) -> State:
     """The state after ``steps`` checked steps, by default after all of a run."""
     steps = run.max_steps + 1 if steps is None else steps
     step = jax.checkpoint(lambda s, _: (run.step(s), None), prevent_cse=False)
     return control_flow.scan(step, state, length=steps)[0]
 
 
-def _to_the_end(run: Any, state: Any) -> Any:
+def _to_the_end(run: Run, state: State) -> Any:
     return control_flow.while_loop(lambda s: ~run.done(s), run.step, state)
 
 
@@ -188,17 +204,19 @@ class Unchecked(NamedTuple):
       sound: the start of the last block up to which everything was.
     """
 
-    state: Any
+    state: State
     finite: Scalar
     sound: Position
 
 
-def in_blocks(run: Any) -> bool:
+def in_blocks(run: Run) -> bool:
     """Whether a run is long enough to be cut in blocks of unchecked steps."""
     return blocks(run.max_steps, run.record and run.record.stride).number > 0
 
 
-def unchecked(run: Any, start: Any, look: Callable[[Position], tuple[Scalar, Params, Position]]) -> Unchecked:
+def unchecked(
+    run: Run, start: State, look: Callable[[Position], tuple[Scalar, Params, Position]]
+) -> Unchecked:
     """Takes all steps of a run `in_blocks` unchecked, and says whether they can be trusted.
 
     Args:
@@ -227,7 +245,7 @@ def unchecked(run: Any, start: Any, look: Callable[[Position], tuple[Scalar, Par
     return Unchecked(*_last(run, near, *look(end)), sound)
 
 
-def _last(run: Any, near: Any, value: Scalar, grad: Params, after: Position) -> tuple[Any, Scalar]:
+def _last(run: Run, near: State, value: Scalar, grad: Params, after: Position) -> tuple[Any, Scalar]:
     """The state after the last evaluation, and whether all was finite."""
     finite = (near.status != Status.NONFINITE) & jnp.isfinite(value) & trees.all_finite(grad)
     answer = Answer(near.params, value, trees.norm(grad), near.answer.status)
@@ -250,7 +268,7 @@ def _last(run: Any, near: Any, value: Scalar, grad: Params, after: Position) -> 
     return state, finite
 
 
-def back(run: Any, start: Any, sound: Position, trace: Any, lost: Any = True) -> Any:
+def back(run: Run, start: State, sound: Position, trace: PyTree, lost: bool | Scalar = True) -> State:
     """The state at the end of a run that was not finite all the way, from where it was last.
 
     Args:
@@ -274,7 +292,7 @@ def back(run: Any, start: Any, sound: Position, trace: Any, lost: Any = True) ->
     )
 
 
-def through(run: Any, start: Any) -> Any:
+def through(run: Run, start: State) -> State:
     """The state after all steps of a run whose optimizer keeps no answer of its own.
 
     Equal to `checked` in everything. A run that was lost goes back to where it was sound last, and finds its end

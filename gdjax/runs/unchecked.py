@@ -5,7 +5,6 @@ makes the second one where some were lost.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
@@ -52,7 +51,7 @@ def solve(run: Run) -> tuple[Result, Scalar, Position] | None:
     return result, finite, sound
 
 
-def recover(run: Run, sound: Position, rows: Sequence[Any]) -> Result:
+def recover(run: Run, sound: Position, rows: Sequence[jax.Array]) -> Result:
     """What ``run.solve()`` says of a run that was not finite all the way, without its optimizer's state.
 
     Args:

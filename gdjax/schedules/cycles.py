@@ -1,7 +1,5 @@
 """Schedules that rise before they fall."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
@@ -17,7 +15,7 @@ def _warmup(schedule, steps, start, count):
     return jnp.where(count < steps, risen, schedule(jnp.maximum(count - steps, 0)))
 
 
-def warmup(schedule: Schedule, steps: Any, *, start: ScalarLike = 0.0) -> Schedule:
+def warmup(schedule: Schedule, steps: ScalarLike, *, start: ScalarLike = 0.0) -> Schedule:
     """A straight line from ``start`` to the schedule's first value, then the schedule from its beginning.
 
     Args:
@@ -46,7 +44,7 @@ def _cyclic(low, high, half, shrink, count):
     return low + (high - low) * jnp.maximum(height, 0) * jnp.power(shrink, cycle)
 
 
-def cyclic(low: Any, high: Any, half: Any, *, shrink: ScalarLike = 1.0) -> Schedule:
+def cyclic(low: ScalarLike, high: ScalarLike, half: ScalarLike, *, shrink: ScalarLike = 1.0) -> Schedule:
     """Triangles: up from ``low`` to ``high`` in ``half`` steps, down in as many, and again.
 
     Args:
@@ -85,8 +83,8 @@ def _one_cycle(peak, steps, rise, divisor, final_divisor, count):
 
 
 def one_cycle(
-    peak: Any,
-    steps: Any,
+    peak: ScalarLike,
+    steps: ScalarLike,
     *,
     rise: ScalarLike = 0.3,
     divisor: ScalarLike = 25.0,
@@ -126,8 +124,8 @@ def _one_cycle_linear(peak, steps, rise, fall, divisor, final_divisor, count):
 
 
 def one_cycle_linear(
-    peak: Any,
-    steps: Any,
+    peak: ScalarLike,
+    steps: ScalarLike,
     *,
     rise: ScalarLike = 0.3,
     fall: ScalarLike = 0.85,

@@ -23,7 +23,7 @@ __all__ = [
 Schedule = Callable[[Any], Scalar]
 
 
-def progress(count: Any, steps: Any) -> Scalar:
+def progress(count: ScalarLike, steps: ScalarLike) -> Scalar:
     """How much of ``steps`` has passed, in [0, 1]; all of it where ``steps`` is not positive."""
     within = jnp.clip(count, 0, steps)
     return jnp.where(steps > 0, within / jnp.where(steps > 0, steps, 1), 1.0)
@@ -34,7 +34,7 @@ def _constant(value, count):
     return value
 
 
-def constant(value: Any) -> Schedule:
+def constant(value: ScalarLike) -> Schedule:
     """The same value at every count, as optax's ``constant_schedule``.
 
     Example:
@@ -50,7 +50,7 @@ def _inverse_time(initial, count):
     return initial / jnp.maximum(count, 1)
 
 
-def inverse_time(initial: Any) -> Schedule:
+def inverse_time(initial: ScalarLike) -> Schedule:
     r""":math:`\eta_0 / t`, and :math:`\eta_0` at :math:`t = 0`, where the formula has no value.
 
     Args:
@@ -72,7 +72,7 @@ def _inverse_sqrt(initial, count):
     return initial / jnp.sqrt(count + 1.0)
 
 
-def inverse_sqrt(initial: Any) -> Schedule:
+def inverse_sqrt(initial: ScalarLike) -> Schedule:
     r""":math:`\eta_0 / \sqrt{t + 1}`.
 
     Args:
@@ -95,7 +95,7 @@ def _step_decay(initial, factor, every, count):
     return initial * jnp.power(factor, jnp.floor_divide(count, every) * 1.0)
 
 
-def step_decay(initial: Any, factor: Any, every: Any) -> Schedule:
+def step_decay(initial: ScalarLike, factor: ScalarLike, every: ScalarLike) -> Schedule:
     r""":math:`\eta_0 \gamma^{\lfloor t / n \rfloor}`, as optax's ``exponential_decay`` with ``staircase``.
 
     Args:
@@ -121,7 +121,9 @@ def _exponential(initial, factor, steps, end, count):
     return jnp.where(factor < 1, jnp.maximum(value, end), jnp.minimum(value, end))
 
 
-def exponential(initial: Any, factor: Any, steps: ScalarLike = 1, *, end: Any = None) -> Schedule:
+def exponential(
+    initial: ScalarLike, factor: ScalarLike, steps: ScalarLike = 1, *, end: ScalarLike | None = None
+) -> Schedule:
     r""":math:`\eta_0 \gamma^{t / n}`, as optax's ``exponential_decay``.
 
     Args:
@@ -146,7 +148,9 @@ def _polynomial(initial, end, power, steps, begin, count):
     return end + (initial - end) * jnp.where(left > 0, jnp.power(jnp.where(left > 0, left, 1), power), 0)
 
 
-def polynomial(initial: Any, end: Any, power: Any, steps: Any, *, begin: ScalarLike = 0) -> Schedule:
+def polynomial(
+    initial: ScalarLike, end: ScalarLike, power: ScalarLike, steps: ScalarLike, *, begin: ScalarLike = 0
+) -> Schedule:
     r""":math:`\eta_T + (\eta_0 - \eta_T)(1 - t/T)^p`, then :math:`\eta_T`, as ``optax.polynomial_schedule``.
 
     Args:
@@ -166,7 +170,7 @@ def polynomial(initial: Any, end: Any, power: Any, steps: Any, *, begin: ScalarL
     return Partial(_polynomial, initial, end, power, steps, begin)
 
 
-def linear(initial: Any, end: Any, steps: Any, *, begin: ScalarLike = 0) -> Schedule:
+def linear(initial: ScalarLike, end: ScalarLike, steps: ScalarLike, *, begin: ScalarLike = 0) -> Schedule:
     """A straight line from ``initial`` to ``end``, then ``end``, as optax's ``linear_schedule``.
 
     Args:
@@ -194,7 +198,9 @@ def _cosine(initial, steps, end, exponent, count):
     return end + (initial - end) * jnp.where(fall > 0, jnp.power(jnp.where(fall > 0, fall, 1), exponent), 0)
 
 
-def cosine(initial: Any, steps: Any, *, end: ScalarLike = 0.0, exponent: ScalarLike = 1.0) -> Schedule:
+def cosine(
+    initial: ScalarLike, steps: ScalarLike, *, end: ScalarLike = 0.0, exponent: ScalarLike = 1.0
+) -> Schedule:
     r"""Half a wave of a cosine, then ``end``, as optax's ``cosine_decay_schedule``.
 
     .. math:: \eta_T + (\eta_0 - \eta_T) \left[\tfrac12 (1 + \cos(\pi t / T))\right]^p

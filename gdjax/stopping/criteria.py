@@ -6,14 +6,14 @@ changed tolerance compiles nothing new, and a tolerance can be an axis of a swee
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax._internal import arguments, checks
-from gdjax.types import Params, Scalar, ScalarLike, Status, Step
+from gdjax.types import Params, Scalar, ScalarLike, State, Status, Step
 
 __all__ = [
     "StopCriterion",
@@ -36,11 +36,11 @@ class StopCriterion(NamedTuple):
       update: ``(state, step) -> (status, state)`` with an int8 scalar `Status`.
     """
 
-    init: Callable[[Params], Any]
-    update: Callable[[Any, Step], tuple[Scalar, Any]]
+    init: Callable[[Params], State]
+    update: Callable[[State, Step], tuple[Scalar, State]]
 
 
-def _status(condition: Any, status: Status) -> Scalar:
+def _status(condition: Scalar, status: Status) -> Scalar:
     return jnp.where(condition, jnp.int8(status), jnp.int8(Status.RUNNING))
 
 
@@ -61,7 +61,7 @@ def _residual_update(tolerance, scale, largest, step):
     return _status(step.residual <= tolerance * reference, Status.CONVERGED), largest
 
 
-def residual_below(tolerance: ScalarLike = 1e-6, *, scale: Any = None) -> StopCriterion:
+def residual_below(tolerance: ScalarLike = 1e-6, *, scale: ScalarLike | None = None) -> StopCriterion:
     r"""Stops with `Status.CONVERGED` when the residual is small on the problem's own scale.
 
     The test is :math:`r_k \le \tau\, s_k` with :math:`s_k = \min(1, \max_{j \le k} \max(|f_j|, r_j))`:
@@ -89,7 +89,7 @@ def _value_update(target, state, step):
     return _status(step.value <= target, Status.TARGET), state
 
 
-def value_below(target: Any) -> StopCriterion:
+def value_below(target: ScalarLike) -> StopCriterion:
     """Stops with `Status.TARGET` when the value is at or below ``target``.
 
     Example:
@@ -129,7 +129,7 @@ def _stalled_update(steps, relative, best, step):
     return _status(since >= steps, Status.STALLED), best
 
 
-def stalled(steps: ScalarLike = 50, *, relative: Any = None) -> StopCriterion:
+def stalled(steps: ScalarLike = 50, *, relative: ScalarLike | None = None) -> StopCriterion:
     r"""Stops with `Status.STALLED` when neither the value nor the residual gets better for ``steps`` steps.
 
     Better means a value lower than the best so far by more than ``relative`` times its size, or a
@@ -160,7 +160,7 @@ def _patience_update(steps, gain, best, step):
     return _status(since >= steps, Status.STALLED), best
 
 
-def patience(steps: Any, *, gain: ScalarLike = 0.0) -> StopCriterion:
+def patience(steps: ScalarLike, *, gain: ScalarLike = 0.0) -> StopCriterion:
     """Stops with `Status.STALLED` when the value has not fallen by ``gain`` for ``steps`` steps.
 
     Args:
@@ -252,7 +252,7 @@ def all_of(*criteria: StopCriterion) -> StopCriterion:
     return _combine("all_of", criteria, _all_update)
 
 
-def as_criterion(stop: Any) -> StopCriterion | None:
+def as_criterion(stop: object) -> StopCriterion | None:
     """Returns ``stop`` if it is a criterion or None, or says what it is instead.
 
     Example:

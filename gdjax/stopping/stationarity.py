@@ -5,7 +5,7 @@ it promises over a way as long as the params is a change of the objective, which
 method with a model still means to go far, it has not arrived.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ def _rounding(step: Step) -> float:
     return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
 
 
-def _update(slope: Any, move: Any, seen: _Seen, step: Step) -> tuple[Scalar, _Seen]:
+def _update(slope: ScalarLike, move: ScalarLike | None, seen: _Seen, step: Step) -> tuple[Scalar, _Seen]:
     dtype = seen.largest.dtype
     value, residual, pending = (jnp.asarray(x).astype(dtype) for x in (step.value, step.residual, step.move))
     size = jnp.maximum(seen.size, trees.largest(step.params).astype(dtype))
@@ -78,7 +78,7 @@ def _update(slope: Any, move: Any, seen: _Seen, step: Step) -> tuple[Scalar, _Se
     return status, _Seen(largest, size, longest, value, residual)
 
 
-def stationary(slope: ScalarLike = 1e-6, *, move: Any = None) -> StopCriterion:
+def stationary(slope: ScalarLike = 1e-6, *, move: ScalarLike | None = None) -> StopCriterion:
     r"""Stops with `Status.CONVERGED` at a stationary point, in whatever units the params are.
 
     .. math:: r_k X_k \le \tau\, s_k, \qquad \lVert p_k \rVert_\infty \le \sigma X_k

@@ -5,15 +5,20 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdjax.sweeps.values import arrays, is_array, label
+from gdjax.sweeps.values import AxisValues, arrays, is_array, label
+from gdjax.types import PyTree
 
-__all__ = ["Axis", "Static", "as_axes", "static"]
+__all__ = ["Axis", "Static", "Trial", "as_axes", "static"]
+
+
+Trial: TypeAlias = Callable[..., PyTree]
+"""A user's function with one argument an axis: it returns a `gdjax.Run`, or a pytree of arrays."""
 
 
 class Static(NamedTuple):
@@ -36,7 +41,7 @@ class Axis(NamedTuple):
 
     name: str
     coordinate: np.ndarray
-    values: Any
+    values: PyTree
     choices: tuple[Any, ...] | None
     members: tuple[tuple[str, np.ndarray], ...] = ()
 
@@ -92,7 +97,7 @@ def static(values: Mapping[str, Any] | Iterable[Any]) -> Static:
     return Static(labels, values)
 
 
-def _array_axis(name: str, values: Any) -> Axis:
+def _array_axis(name: str, values: AxisValues) -> Axis:
     if hasattr(values, "low") and hasattr(values, "high"):  # a Range, or one of Optuna's distributions
         raise TypeError(
             f"sweep: axis {name!r} is a range, not values; draw some: gdjax.sweeps.sobol({{{name!r}: ...}}, 64)"
@@ -120,7 +125,7 @@ def _members(values: Any) -> tuple[tuple[str, np.ndarray], ...]:
     )
 
 
-def _check_signature(trial: Callable[..., Any], names: list[str]) -> None:
+def _check_signature(trial: Trial, names: list[str]) -> None:
     try:
         parameters = inspect.signature(trial).parameters.values()
     except (TypeError, ValueError):
@@ -144,7 +149,7 @@ def _check_signature(trial: Callable[..., Any], names: list[str]) -> None:
         raise ValueError(f"sweep: trial needs {missing[0]!r}, but no axis is called so{hint}")
 
 
-def as_axes(trial: Callable[..., Any], axes: Mapping[str, Any]) -> list[Axis]:
+def as_axes(trial: Trial, axes: Mapping[str, AxisValues]) -> list[Axis]:
     """Checks the axes against the trial and gives each its coordinates."""
     if not callable(trial):
         raise TypeError(f"sweep: trial must be a function that returns a Run, got {type(trial).__name__}")

@@ -2,9 +2,12 @@
 
 import weakref
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Any
 
 import jax
+
+from gdjax.types import PyTree
 
 __all__ = ["KEPT", "PROGRAMS", "TRACES", "case", "forget", "kept_for"]
 
@@ -50,7 +53,7 @@ TRACES: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]] = weakref.WeakKeyD
 
 
 def kept_for(
-    trial: Any, among: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]]
+    trial: object, among: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]]
 ) -> OrderedDict[Any, Any]:
     """What is kept for a trial; a new dict, for this call only, where the trial cannot be held weakly."""
     try:
@@ -65,7 +68,7 @@ def forget(kept: OrderedDict[Any, Any]) -> None:
         kept.popitem(last=False)
 
 
-def case(fixed: dict[str, Any], names: list[str], values: list[Any], *options: Any) -> Any:
+def case(fixed: dict[str, Any], names: list[str], values: list[PyTree], *options: Hashable) -> Hashable:
     """What decides over a program."""
     leaves, structure = jax.tree.flatten(values)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from gdjax.sweeps.axes import Static, static
+from gdjax.types import KeyLike
 
 __all__ = ["Choices", "Range", "as_place", "integers", "log_uniform", "random", "sobol", "uniform"]
 
@@ -106,7 +107,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def as_place(owner: str, name: str, value: Any) -> Range | Choices:
+def as_place(owner: str, name: str, value: object) -> Range | Choices:
     """Where a setting may lie, from what the user wrote for it.
 
     Args:
@@ -211,7 +212,7 @@ def _places(owner: str, space: Any, count: int) -> dict[str, Range | Choices]:
     return places
 
 
-def random(space: Space, count: int, key: Any) -> dict[str, np.ndarray]:
+def random(space: Space, count: int, key: KeyLike) -> dict[str, np.ndarray]:
     """Independent points of a space: of many settings of which few matter, more values of each than a grid.
 
     Args:

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from gdjax.sweeps.axes import Trial
+from gdjax.sweeps.lanes import Lanes
 from gdjax.sweeps.meshes import devices_of, padded
 from gdjax.sweeps.plan import Box, Plan, budget, halved, lengths, pieces
 from gdjax.sweeps.programs import Program, ProgramOptions, compiled, trace
@@ -41,7 +43,9 @@ class Engine:
 
     program: Program
 
-    def __init__(self, trial: Any, fixed: dict[str, Any], plan: Plan, params: bool, lanes: Any):
+    def __init__(
+        self, trial: Trial, fixed: dict[str, Any], plan: Plan, params: bool, lanes: Lanes | str | None
+    ):
         self.plan, self.tiles = plan, plan.tiles
         self.seconds, self.ticks = 0.0, 0
         self._sample: tuple[Box, dict[str, np.ndarray]] | None = None

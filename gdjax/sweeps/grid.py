@@ -4,13 +4,13 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray
 from jax.sharding import Mesh
 
-from gdjax.sweeps.axes import Axis, as_axes
+from gdjax.sweeps.axes import Axis, Trial, as_axes
 from gdjax.sweeps.cache import KEPT
 from gdjax.sweeps.dataset import assemble, attributes
 from gdjax.sweeps.engine import Engine, described
@@ -19,7 +19,11 @@ from gdjax.sweeps.meshes import as_mesh
 from gdjax.sweeps.plan import Box, Plan, lengths
 from gdjax.sweeps.progress import Bar, advancing
 from gdjax.sweeps.spec import SweepSpec
+from gdjax.sweeps.values import AxisValues
 from gdjax.sweeps.watching import Watch, as_watch
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["sweep"]
 
@@ -69,8 +73,8 @@ def _join(axes: list[Axis], parts: list[dict[str, np.ndarray]]) -> dict[str, np.
 
 
 def sweep(
-    trial: Callable[..., Any],
-    axes: Mapping[str, Any],
+    trial: Trial,
+    axes: Mapping[str, AxisValues],
     *,
     chunk: int | Literal["auto"] = "auto",
     lanes: int | Lanes | Literal["auto"] | None = "auto",
@@ -78,7 +82,7 @@ def sweep(
     store: str | os.PathLike[str] | None = None,
     part: tuple[int, int] | None = None,
     watch: Watch | None = None,
-    progress: Any = True,
+    progress: "bool | Progress" = True,
     params: bool = False,
 ) -> xarray.Dataset:
     """Runs a trial at every point of a grid, as one compiled program for each static choice.

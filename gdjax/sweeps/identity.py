@@ -4,6 +4,7 @@ import importlib.metadata
 from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from gdjax._internal.programs import fingerprints
 from gdjax.sweeps.axes import Axis
@@ -12,7 +13,7 @@ __all__ = ["differences", "identity"]
 
 
 def identity(
-    axes: list[Axis], programs: dict[str, tuple[Any, ...]], options: dict[str, Any]
+    axes: list[Axis], programs: dict[str, tuple[ClosedJaxpr | Jaxpr, ...]], options: dict[str, Any]
 ) -> dict[str, Any]:
     """What must be equal for two sweeps to be the same, as plain data.
 

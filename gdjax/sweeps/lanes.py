@@ -13,6 +13,7 @@ from gdjax.runs.run import Run
 from gdjax.sweeps.pruning import Halving
 from gdjax.sweeps.sharing import depends
 from gdjax.sweeps.tracing import Loop, Traced
+from gdjax.types import Scalar
 
 __all__ = ["Lanes", "Leaves", "LaneProgram", "apart", "as_lanes", "chosen"]
 
@@ -55,7 +56,7 @@ def as_lanes(lanes: Any) -> Lanes | str | None:
     )
 
 
-def _as_halving(prune: Any) -> Halving | None:
+def _as_halving(prune: object) -> Halving | None:
     if prune is None:
         return None
     if not isinstance(prune, Halving) or not _is_count(prune.first) or not _is_count(prune.factor - 1):
@@ -65,7 +66,7 @@ def _as_halving(prune: Any) -> Halving | None:
     return Halving(int(prune.first), int(prune.factor))
 
 
-def apart(lanes: Any) -> Callable[[Run], bool]:
+def apart(lanes: Lanes | str | None) -> Callable[[Run], bool]:
     """Which runs go through lanes: those that may end early, or all where some are pruned."""
     if isinstance(lanes, Lanes) and lanes.prune is not None:
         return lambda run: True
@@ -102,12 +103,12 @@ class LaneProgram:
         cut = self.loop.states + self.loop.constants
         return leaves[: self.loop.states], leaves[self.loop.states : cut], leaves[cut:]
 
-    def step(self, own: Leaves, shared: Leaves) -> tuple[Leaves, Any]:
+    def step(self, own: Leaves, shared: Leaves) -> tuple[Leaves, Scalar | None]:
         state, constants, _ = self._parts(own, shared)
         *after, done = _call(ClosedJaxpr(self.loop.step, constants), state)
         return [*after, *own[self.loop.states :]], done
 
-    def finish(self, own: Leaves, shared: Leaves) -> dict[str, Any]:
+    def finish(self, own: Leaves, shared: Leaves) -> dict[str, jax.Array]:
         state, _, constants = self._parts(own, shared)
         found = _call(ClosedJaxpr(self.loop.finish, constants), state)
         return jax.tree.unflatten(self.traced.outputs, found)

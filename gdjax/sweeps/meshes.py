@@ -8,13 +8,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.stages import Compiled
 
 from gdjax._internal import control_flow
+from gdjax.types import PyTree
 
 __all__ = ["as_mesh", "devices_of", "on_all", "padded", "split_axis"]
 
 
-def as_mesh(mesh: Any) -> Mesh | None:
+def as_mesh(mesh: object) -> Mesh | None:
     """Checks what the user wrote: ``"all"`` local devices, a mesh of any shape, or None for the default device."""
     if mesh is None:
         return None
@@ -45,7 +47,7 @@ def padded(tiles: list[int], mesh: Mesh | None) -> list[int]:
     return [count * math.ceil(tile / count) if i == split else tile for i, tile in enumerate(tiles)]
 
 
-def on_all(function: Callable[..., Any], mesh: Mesh, inputs: list[Any], outputs: Any) -> Any:
+def on_all(function: Callable[..., PyTree], mesh: Mesh, inputs: list[PyTree], outputs: PyTree) -> "Placed":
     """A function that every device calls with its part, compiled for arguments like these.
 
     Args:
@@ -75,7 +77,7 @@ def on_all(function: Callable[..., Any], mesh: Mesh, inputs: list[Any], outputs:
 class Placed:
     """A compiled program that puts its arguments where they belong."""
 
-    def __init__(self, compiled: Any, places: tuple[Any, ...]):
+    def __init__(self, compiled: Compiled, places: tuple[NamedSharding, ...]):
         self.compiled, self.places = compiled, places
 
     def __call__(self, *arguments: Any) -> Any:

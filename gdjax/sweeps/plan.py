@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gdjax.sweeps.axes import Axis
+from gdjax.types import PyTree
 
 __all__ = ["Box", "Plan", "budget", "halved", "lengths", "pieces", "runs_of", "tiling"]
 
@@ -117,7 +118,7 @@ class Plan:
         """All parts of the grid, in order."""
         return pieces(tuple(slice(0, size) for size in self.sizes), self.tiles)
 
-    def abstract(self, tiles: list[int]) -> list[Any]:
+    def abstract(self, tiles: list[int]) -> list[PyTree]:
         """The shapes and types of a box's inputs."""
 
         def one(tile, leaf):
@@ -128,7 +129,7 @@ class Plan:
             for axis, tile in zip(self.axes, tiles, strict=True)
         ]
 
-    def inputs(self, box: Box, tiles: list[int]) -> list[Any]:
+    def inputs(self, box: Box, tiles: list[int]) -> list[PyTree]:
         """The inputs of a box: always of the tiles' shape; a shorter one repeats its last values."""
         values = []
         for axis, part, tile in zip(self.axes, box, tiles, strict=True):

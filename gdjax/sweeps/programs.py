@@ -9,7 +9,9 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
+from jax.stages import Compiled
 
+from gdjax.sweeps.axes import Trial
 from gdjax.sweeps.cache import PROGRAMS, TRACES, case, forget, kept_for
 from gdjax.sweeps.lanes import LaneProgram, Lanes, apart, chosen
 from gdjax.sweeps.meshes import devices_of, on_all, split_axis
@@ -17,6 +19,7 @@ from gdjax.sweeps.refill import queue
 from gdjax.sweeps.sharing import plan
 from gdjax.sweeps.tracing import Traced, traced
 from gdjax.sweeps.values import whole
+from gdjax.types import PyTree
 
 __all__ = ["ProgramOptions", "Lost", "Program", "Ran", "at_point", "compiled", "trace"]
 
@@ -44,7 +47,7 @@ class Lost(NamedTuple):
     """
 
     runs: np.ndarray
-    sound: Any
+    sound: PyTree
 
 
 class Ran(NamedTuple):
@@ -72,21 +75,26 @@ class Program(NamedTuple):
       nbytes: what it needs on a device, inputs aside.
     """
 
-    run: Callable[[list[Any], tuple[int, ...]], Ran]
+    run: Callable[[list[PyTree], tuple[int, ...]], Ran]
     strides: dict[str, int]
-    compiled: Any
+    compiled: Compiled
     lanes: Lanes | None
     nbytes: int
 
 
-def _nbytes(compiled: Any) -> int:
+def _nbytes(compiled: Compiled) -> int:
     """Not for every call: to ask takes milliseconds."""
     memory = compiled.memory_analysis()
     return 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
 def trace(
-    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], params: bool, lanes: Any
+    trial: Trial,
+    fixed: dict[str, Any],
+    names: list[str],
+    values: list[PyTree],
+    params: bool,
+    lanes: Lanes | str | None,
 ) -> Traced:
     """Calls the trial, once for all shapes of the axes; see `compiled` for the arguments."""
 
@@ -100,7 +108,7 @@ def trace(
     return kept[key]
 
 
-def at_point(trial: Any, fixed: dict[str, Any], names: list[str]) -> Callable[..., Any]:
+def at_point(trial: Trial, fixed: dict[str, Any], names: list[str]) -> Callable[..., PyTree]:
     """The trial as a function of one point."""
 
     def one(*point):
@@ -109,13 +117,13 @@ def at_point(trial: Any, fixed: dict[str, Any], names: list[str]) -> Callable[..
     return one
 
 
-def _sizes(values: list[Any]) -> tuple[list[int], list[int]]:
+def _sizes(values: list[PyTree]) -> tuple[list[int], list[int]]:
     """The length of each axis, and for each array the axis that it belongs to."""
     sizes = [jax.tree.leaves(value)[0].shape[0] for value in values]
     return sizes, [i for i, value in enumerate(values) for _ in jax.tree.leaves(value)]
 
 
-def mapped(trial: Traced, values: list[Any]) -> Callable[..., tuple[dict[str, jax.Array], Any]]:
+def mapped(trial: Traced, values: list[PyTree]) -> Callable[..., tuple[dict[str, jax.Array], PyTree]]:
     """The trial's outputs, and what says which runs were lost, as a function of whole axes.
 
     Where its program shares work between points, there is one ``vmap`` an axis; else a single one over all
@@ -159,7 +167,7 @@ def _flat(function: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
     return over_points
 
 
-def _grid(trial: Traced, values: list[Any], options: ProgramOptions) -> Program:
+def _grid(trial: Traced, values: list[PyTree], options: ProgramOptions) -> Program:
     sizes, _ = _sizes(values)
     mesh = _mesh_of(trial, options)
     if mesh is None or not values:
@@ -195,7 +203,7 @@ def _mesh_of(trial: Traced, options: ProgramOptions) -> Mesh | None:
     return None if any(len(leaf.sharding.device_set) > 1 for leaf in data) else options.mesh
 
 
-def _laned(trial: Traced, values: list[Any], options: ProgramOptions) -> Program:
+def _laned(trial: Traced, values: list[PyTree], options: ProgramOptions) -> Program:
     sizes, owners = _sizes(values)
     mesh = _mesh_of(trial, options)
     assert options.lanes is not None
@@ -238,7 +246,7 @@ def _in_order(rows: Any, lengths: tuple[int, ...], parts: int) -> np.ndarray:
 
 
 def compiled(
-    trial: Any, fixed: dict[str, Any], names: list[str], values: list[Any], options: ProgramOptions
+    trial: Trial, fixed: dict[str, Any], names: list[str], values: list[PyTree], options: ProgramOptions
 ) -> tuple[Program, float]:
     """The program for these static choices, shapes and types, and the seconds spent to make it.
 

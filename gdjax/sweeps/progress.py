@@ -4,12 +4,15 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gdjax.sweeps.plan import Box, lengths
 from gdjax.types import FAILED
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["Bar", "advancing"]
 
@@ -48,7 +51,7 @@ class Bar:
 
 
 @contextmanager
-def advancing(progress: Any, total: int, done: int = 0) -> Iterator[Bar]:
+def advancing(progress: "bool | Progress", total: int, done: int = 0) -> Iterator[Bar]:
     """Yields a `Bar`.
 
     Args:

@@ -5,10 +5,13 @@ if its value is among the lowest :math:`1/\eta` of those noted there so far, or 
 runs at a rung are compared with few, later ones with more.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from gdjax.types import Scalar
 
 __all__ = ["Halving", "Rungs", "blank", "levels", "lost", "noted"]
 
@@ -56,12 +59,12 @@ def levels(halving: Halving, max_steps: int) -> list[int]:
     return found
 
 
-def blank(rungs: int, lanes: int, runs: int, dtype: Any) -> Rungs:
+def blank(rungs: int, lanes: int, runs: int, dtype: np.dtype) -> Rungs:
     """Nothing noted yet."""
     return Rungs(jnp.zeros(lanes, jnp.int32), jnp.full((rungs, runs), jnp.nan, dtype))
 
 
-def noted(rungs: Rungs, lane: Any, run: Any, value: Any) -> Rungs:
+def noted(rungs: Rungs, lane: Scalar, run: Scalar, value: Scalar) -> Rungs:
     """Notes the value of a lane's run at the rung that it has come to; NaN counts as infinite."""
     value = jnp.where(jnp.isnan(value), jnp.inf, value).astype(rungs.values.dtype)
     values = rungs.values.at[rungs.climbed[lane], run].set(value)

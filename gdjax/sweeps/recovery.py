@@ -9,9 +9,11 @@ import jax
 import numpy as np
 
 from gdjax._internal.programs import compilation
+from gdjax.sweeps.axes import Trial
 from gdjax.sweeps.cache import PROGRAMS, case, forget, kept_for
 from gdjax.sweeps.programs import Ran, at_point
 from gdjax.sweeps.tracing import recovering
+from gdjax.types import PyTree
 
 __all__ = ["recover"]
 
@@ -20,10 +22,10 @@ TOGETHER = 64
 
 
 def recover(
-    trial: Any,
+    trial: Trial,
     fixed: dict[str, Any],
     names: list[str],
-    values: list[Any],
+    values: list[PyTree],
     params: bool,
     traces: Iterable[str],
     ran: Ran,

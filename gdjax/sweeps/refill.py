@@ -11,12 +11,14 @@ from gdjax._internal.programs import lanes as engine
 from gdjax._internal.programs.lanes import Inspect, Queue
 from gdjax.sweeps.lanes import LaneProgram, Lanes, Leaves
 from gdjax.sweeps.pruning import Rungs, blank, levels, lost, noted
-from gdjax.types import Status
+from gdjax.types import Scalar, Status
 
 __all__ = ["queue"]
 
 
-def queue(program: LaneProgram, rows: int, lanes: Lanes, parts: int = 1) -> Callable[..., Any]:
+def queue(
+    program: LaneProgram, rows: int, lanes: Lanes, parts: int = 1
+) -> Callable[..., tuple[dict[str, jax.Array], Scalar]]:
     """The runs of a chunk as one function.
 
     Args:

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdjax.sweeps.axes import Axis
+from gdjax.sweeps.axes import Axis, Trial
 from gdjax.sweeps.dataset import check_names
 from gdjax.sweeps.engine import Engine
+from gdjax.sweeps.lanes import Lanes
 from gdjax.sweeps.layout import place
 from gdjax.sweeps.plan import Box, Plan
 from gdjax.sweeps.programs import trace
+from gdjax.sweeps.pruning import Halving
 from gdjax.sweeps.tracing import Traced
 from gdjax.sweeps.watching import Watch, labelled
 
@@ -30,19 +32,19 @@ class SweepSpec(NamedTuple):
       params: whether the final params are kept.
     """
 
-    trial: Any
+    trial: Trial
     axes: list[Axis]
     choices: list[dict[str, Any]]
     plan: Plan
-    lanes: Any
+    lanes: Lanes | str | None
     params: bool
 
     @property
-    def pruning(self) -> Any:
+    def pruning(self) -> Halving | None:
         """Which runs may go on, compared with the others of their box; None where all may."""
         return getattr(self.lanes, "prune", None)
 
-    def engine(self, choice: int, lanes: Any = None) -> Engine:
+    def engine(self, choice: int, lanes: Lanes | str | None = None) -> Engine:
         """The engine of a static choice."""
         lanes = lanes if self.lanes == "auto" and lanes is not None else self.lanes
         return Engine(self.trial, self.choices[choice], self.plan, self.params, lanes)

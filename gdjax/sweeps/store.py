@@ -31,7 +31,7 @@ FIELDS = ("seconds", "compile_seconds", "lanes", "ticks")
 """What the manifest knows of a box, besides the bytes of its files."""
 
 
-def local(store: Any) -> Path:
+def local(store: object) -> Path:
     """The store's path; stores are folders of this machine or of a file system that it mounts."""
     if not isinstance(store, str | os.PathLike):
         raise TypeError(f"sweep: store must be the path of a folder, got {type(store).__name__}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -25,6 +25,9 @@ from gdjax.sweeps.spec import SweepSpec
 from gdjax.sweeps.store import create, find
 from gdjax.sweeps.tracing import RESULTS, Traced
 from gdjax.sweeps.watching import Watch
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["as_part", "stored"]
 
@@ -141,7 +144,7 @@ def _begin(
 
 
 def stored(
-    path: Path, spec: SweepSpec, part: tuple[int, int], progress: Any, watch: Watch | None
+    path: Path, spec: SweepSpec, part: tuple[int, int], progress: "bool | Progress", watch: Watch | None
 ) -> xarray.Dataset:
     """Runs what a store lacks, as far as it is this process's part, and opens it.
 

@@ -5,12 +5,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey, tree_flatten_with_path
+from jax.tree_util import (
+    DictKey,
+    FlattenedIndexKey,
+    GetAttrKey,
+    SequenceKey,
+    tree_flatten_with_path,
+)
 
 from gdjax._internal.programs import jaxprs
 from gdjax.runs import unchecked
 from gdjax.runs.run import Run
+from gdjax.types import PyTree
 
 __all__ = ["RESULTS", "Loop", "Traced", "traced"]
 
@@ -60,12 +68,12 @@ class Traced(NamedTuple):
     sound: Any = None
 
     @property
-    def parts(self) -> tuple[Any, ...]:
+    def parts(self) -> tuple[ClosedJaxpr | Jaxpr, ...]:
         """All its programs."""
         return (self.program,) if self.loop is None else (self.program, self.loop.step, self.loop.finish)
 
     @property
-    def shapes(self) -> dict[str, Any]:
+    def shapes(self) -> dict[str, ShapedArray]:
         """For each output its shape and type in one run."""
         avals = self.program.out_avals if self.loop is None else [v.aval for v in self.loop.finish.outvars]
         return jax.tree.unflatten(self.outputs, avals[: self.outputs.num_leaves])
@@ -123,7 +131,9 @@ def _results(run: Run, result: Any, params: bool, strides: dict[str, int]) -> di
     return found
 
 
-def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Callable[[Run], bool]) -> Traced:
+def traced(
+    one: Callable[..., PyTree], point: list[PyTree], params: bool, apart: Callable[[Run], bool]
+) -> Traced:
     """Calls the trial once.
 
     What a run's step and result close over, axes among them, become constants that the start returns: the
@@ -182,7 +192,7 @@ def traced(one: Callable[..., Any], point: list[Any], params: bool, apart: Calla
     return Traced(program, outputs, strides, notes.get("loop"), notes.get("sound"))
 
 
-def recovering(one: Callable[..., Any], params: bool) -> Callable[..., dict[str, jax.Array]]:
+def recovering(one: Callable[..., PyTree], params: bool) -> Callable[..., dict[str, jax.Array]]:
     """What a run that was lost came to: ``(point, sound, rows) -> outputs``, given what `traced` made of it.
 
     Args:

@@ -3,17 +3,18 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from gdjax._internal.programs.lanes import TURNS
-from gdjax.sweeps.axes import as_axes
+from gdjax.sweeps.axes import Trial, as_axes
 from gdjax.sweeps.lanes import Lanes, as_lanes
 from gdjax.sweeps.plan import Box, Plan, lengths
 from gdjax.sweeps.programs import ProgramOptions, compiled
+from gdjax.sweeps.values import AxisValues
 
 __all__ = ["tuned_lanes"]
 
@@ -31,8 +32,8 @@ def _points(axes: list[Any], runs: int) -> dict[str, Any]:
 
 
 def tuned_lanes(
-    trial: Callable[..., Any],
-    axes: Mapping[str, Any],
+    trial: Trial,
+    axes: Mapping[str, AxisValues],
     *,
     counts: Iterable[int] = (8, 32, 128, 512),
     ticks: Iterable[int] = (1,),
@@ -87,7 +88,7 @@ def tuned_lanes(
     return min(seconds, key=lambda each: seconds[each])
 
 
-def _seconds(trial: Callable[..., Any], plan: Plan, box: Box, lanes: Lanes) -> float:
+def _seconds(trial: Trial, plan: Plan, box: Box, lanes: Lanes) -> float:
     program, _ = compiled(
         trial, {}, plan.names, plan.abstract(plan.tiles), ProgramOptions(False, lanes, None)
     )

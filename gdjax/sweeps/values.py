@@ -4,14 +4,19 @@ import array
 import itertools
 from collections.abc import Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import all_leaves, keystr, tree_flatten_with_path, tree_map_with_path
 
-__all__ = ["Rest", "arrays", "is_array", "label", "whole"]
+from gdjax.types import PyTree
+
+__all__ = ["AxisValues", "Rest", "arrays", "is_array", "label", "whole"]
+
+AxisValues: TypeAlias = Any
+"""What a user writes for an axis: numbers, arrays of any library, pytrees of them, keys, or `gdjax.static` choices."""
 
 LONGEST = 10_000_000
 """Values that are taken of an iterator, so that an endless one meets an error rather than the end of memory."""
@@ -25,10 +30,10 @@ DIGITS = 9
 class Rest:
     """What is no array in a callable pytree, such as the activation of a network: the same at all points."""
 
-    value: Any
+    value: object
 
 
-def whole(point: Any) -> Any:
+def whole(point: PyTree) -> PyTree:
     """A point of a grid as the trial takes it, with what is no array back in its place."""
 
     def is_rest(node):
@@ -37,7 +42,7 @@ def whole(point: Any) -> Any:
     return jax.tree.map(lambda node: node.value if is_rest(node) else node, point, is_leaf=is_rest)
 
 
-def is_array(leaf: Any) -> bool:
+def is_array(leaf: object) -> bool:
     """Whether it is numbers that JAX can hold: an array, a number, keys."""
     if isinstance(leaf, jax.Array):
         return True
@@ -47,7 +52,7 @@ def is_array(leaf: Any) -> bool:
     return bool(jnp.issubdtype(dtype, np.number) or dtype == np.bool_)
 
 
-def label(values: Any) -> np.ndarray:
+def label(values: PyTree) -> np.ndarray:
     """The labels of values: as the trial sees them, in the same type.
 
     Types of half precision have no index in pandas; they are labelled by the shortest decimals that mean the
@@ -201,7 +206,7 @@ def _is_numbers(node: Any) -> bool:
     return plain and len(node) > 0 and all(isinstance(x, bool | int | float) for x in node)
 
 
-def arrays(name: str, values: Any) -> Any:
+def arrays(name: str, values: AxisValues) -> PyTree:
     """A pytree of JAX arrays with a common leading axis, from what the user wrote for an axis.
 
     Raises:

@@ -16,7 +16,7 @@ Watch = Callable[[xarray.Dataset], Any]
 """Called with the dataset of each box that has just been finished."""
 
 
-def as_watch(watch: Any) -> Watch | None:
+def as_watch(watch: object) -> Watch | None:
     """Checks what the user gave."""
     if watch is not None and not callable(watch):
         raise TypeError(f"sweep: watch must be a function of a dataset, got {type(watch).__name__}")

@@ -164,7 +164,9 @@ def test_what_no_axis_touches_is_kept_once():
         return gdjax.Run(lambda x: jnp.mean((centred @ x - 1.0) ** 2), jnp.zeros(30), optax.sgd(rate))
 
     values = [jax.ShapeDtypeStruct((32,), jnp.float32)]
-    program, _ = programs.compiled(trial, {}, ["rate"], values, programs.ProgramOptions(False, as_lanes(8), None))
+    program, _ = programs.compiled(
+        trial, {}, ["rate"], values, programs.ProgramOptions(False, as_lanes(8), None)
+    )
     assert program.lanes == Lanes(8)
     assert program.nbytes < 3 * data.nbytes
 

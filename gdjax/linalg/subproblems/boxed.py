@@ -12,7 +12,7 @@ Reference:
   Conn, Gould, Toint, Trust-Region Methods, SIAM 2000, sections 12.2 and 12.4.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from gdjax._internal import control_flow
 from gdjax.linalg import small
 from gdjax.linalg.subproblems.model import Move, norm, safe
 from gdjax.linalg.subproblems.spectral import eigen, exact
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = ["between", "lowest_on_path"]
 
@@ -49,7 +49,12 @@ class _Round(NamedTuple):
 
 
 def lowest_on_path(
-    matrix: jax.Array, start: jax.Array, slope: jax.Array, way: jax.Array, box: Any, longest: Any
+    matrix: jax.Array,
+    start: jax.Array,
+    slope: jax.Array,
+    way: jax.Array,
+    box: tuple[jax.Array, jax.Array],
+    longest: ScalarLike,
 ):
     r"""The lowest point of a quadratic along :math:`P(s + t d)`, :math:`0 \le t \le t_{\max}`, bends and all.
 
@@ -139,7 +144,7 @@ def _round(model: _Model, state: _Round) -> _Round:
     return _Round(step, slope, jnp.minimum(value, state.value), scale, state.count + 1, going)
 
 
-def between(matrix: jax.Array, grad: jax.Array, radius: Any, low: jax.Array, high: jax.Array) -> Move:
+def between(matrix: jax.Array, grad: jax.Array, radius: ScalarLike, low: jax.Array, high: jax.Array) -> Move:
     r"""A low point of the quadratic in ball and box; the global one where no bound is in the way.
 
     Args:

@@ -1,13 +1,13 @@
 """What a subproblem is, what a step is, and what the solvers share."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gdjax._internal.trees import power_of_two
-from gdjax.types import Scalar
+from gdjax.types import PyTree, Scalar, ScalarLike
 
 __all__ = ["Move", "Product", "Subproblem", "no_factors", "norm", "product_form", "safe", "scales"]
 
@@ -40,11 +40,11 @@ class Subproblem(NamedTuple):
       form: ``(factors, product, v) -> v^T B v``.
     """
 
-    factor: Callable[[Callable[[], jax.Array], Product], Any]
-    solve: Callable[[Any, Product, jax.Array, Scalar], Move]
-    form: Callable[[Any, Product, jax.Array], Scalar]
+    factor: Callable[[Callable[[], jax.Array], Product], PyTree]
+    solve: Callable[[PyTree, Product, jax.Array, Scalar], Move]
+    form: Callable[[PyTree, Product, jax.Array], Scalar]
 
-    def __call__(self, matrix: jax.Array, grad: jax.Array, radius: Any) -> Move:
+    def __call__(self, matrix: jax.Array, grad: jax.Array, radius: ScalarLike) -> Move:
         """Solves for a dense matrix at once."""
 
         def product(v):

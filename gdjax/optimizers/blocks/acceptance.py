@@ -8,7 +8,7 @@ third order, and its rounding is relative to the gain and not to :math:`|f|`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from gdjax._internal.termination import fell
 from gdjax._internal.trees import flat, value_type
 from gdjax.linalg.subproblems import Move, norm
 from gdjax.objectives import differentiability
-from gdjax.types import Answer, Curvature, Operator, Params, Scalar, Status, ValueFn
+from gdjax.types import Answer, Curvature, Operator, Params, Scalar, ScalarLike, Status, ValueFn
 
 __all__ = [
     "ACCEPT",
@@ -60,7 +60,7 @@ class Base(NamedTuple):
       seen: the largest residual at an accepted point, and the smallest curvature that set the scale of a move.
     """
 
-    answer: Any
+    answer: Answer
     grad: jax.Array
     move: Move
     count: Scalar
@@ -136,7 +136,12 @@ def test(base: Base, x: jax.Array, value: Scalar, grad: jax.Array) -> Acceptance
 
 
 def move_to(
-    base: Base, tested: Acceptance, params: Params, value: Scalar, grad: jax.Array, residual: Any = None
+    base: Base,
+    tested: Acceptance,
+    params: Params,
+    value: Scalar,
+    grad: jax.Array,
+    residual: Scalar | None = None,
 ) -> Base:
     """The base after the acceptance test: the trial where it was accepted.
 
@@ -220,7 +225,9 @@ def propose(base: Base, move: Move, x: jax.Array, back: Callable[[jax.Array], Pa
     return base, back(trial - x)
 
 
-def first_radius(given: Any, x: jax.Array, grad: jax.Array, form: Callable[[jax.Array], Scalar]) -> Scalar:
+def first_radius(
+    given: ScalarLike | None, x: jax.Array, grad: jax.Array, form: Callable[[jax.Array], Scalar]
+) -> Scalar:
     r"""As asked for, else the larger of the way to the Cauchy point, |g|^3 / |g^T B g|, and of |x|.
 
     Args:

@@ -1,6 +1,6 @@
 """Damping that adapts to how well a quadratic model predicts the objective."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -27,7 +27,7 @@ class Levenberg(NamedTuple):
 
     initial: ScalarLike = 1.0
     raise_by: ScalarLike = 1.5
-    lower_by: Any = 2 / 3
+    lower_by: ScalarLike = 2 / 3
 
     def after(self, level: Scalar, ratio: Scalar) -> Scalar:
         r"""The next :math:`\lambda` after a step with this ratio."""
@@ -35,7 +35,7 @@ class Levenberg(NamedTuple):
         return (level * factor).astype(level.dtype)
 
 
-def sound_damping(owner: str, damping: Any) -> None:
+def sound_damping(owner: str, damping: object) -> None:
     """Raises where damping is neither a number of at least 0 nor a `Levenberg` whose numbers are in range."""
     if not isinstance(damping, Levenberg):
         checks.concrete(owner, low=0, damping=damping)

@@ -9,12 +9,12 @@ import optax
 from jax.tree_util import Partial
 
 from gdjax._internal import checks, trees
-from gdjax.types import Params, Transformation
+from gdjax.types import Params, PyTree, State, Transformation
 
 __all__ = ["MasterCopyState", "at_least_float32", "bound", "master_copy"]
 
 
-def _wide(tree: Any) -> Any:
+def _wide(tree: PyTree) -> PyTree:
     def one(leaf):
         leaf = jnp.asarray(leaf)
         return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
@@ -34,7 +34,7 @@ def _wide_update(inner, updates, state, params=None, **extra):
     return trees.keep_types(moved, updates), trees.keep_types(new_state, state)
 
 
-def at_least_float32(inner: Any) -> Transformation:
+def at_least_float32(inner: optax.GradientTransformation) -> Transformation:
     """Lets ``inner`` compute and keep its state in float32 where gradients are float16 or bfloat16.
 
     In float16 an epsilon of 1e-8 is zero and 1e-4 squared is zero, so that most adaptive methods of
@@ -63,7 +63,7 @@ def _bound_update(build, updates, state, params=None, **extra):
     return build().update(updates, state, params, **extra)
 
 
-def bound(build: Callable[..., Any], *arguments: Any) -> Transformation:
+def bound(build: Callable[..., optax.GradientTransformation], *arguments: object) -> Transformation:
     """The transformation ``at_least_float32(build(*arguments))``, as a pytree of its arguments.
 
     Numbers among the arguments cross ``jit`` as arrays: a changed learning rate compiles nothing new.
@@ -92,7 +92,7 @@ class MasterCopyState(NamedTuple):
     """
 
     master: Params
-    inner: Any
+    inner: State
 
 
 def _master_init(inner, params):
@@ -116,7 +116,7 @@ def _master_update(inner, updates, state, params=None, **extra):
     return jax.tree.map(jnp.subtract, target, given), new_state
 
 
-def master_copy(inner: Any) -> Transformation:
+def master_copy(inner: optax.GradientTransformation) -> Transformation:
     r"""Keeps a float32 copy of half-precision params, so that small steps add up instead of rounding away.
 
     At :math:`w = 256` in bfloat16 neighbours are 2 apart, and :math:`w - 0.1` rounds back to

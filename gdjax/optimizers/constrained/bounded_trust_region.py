@@ -19,7 +19,7 @@ from gdjax.optimizers.blocks import acceptance
 from gdjax.optimizers.blocks.acceptance import Base
 from gdjax.optimizers.constrained.box import Limits, box_of, held_by
 from gdjax.projections.numbers import ordered
-from gdjax.types import Answer, Curvature, Optimality, Scalar, Transformation
+from gdjax.types import Answer, Curvature, Optimality, Prefix, Scalar, ScalarLike, Transformation
 
 __all__ = ["BoundedTrustRegionState", "bounded_trust_region"]
 
@@ -44,7 +44,7 @@ class BoundedTrustRegionState(NamedTuple):
 
 class _Settings(NamedTuple):
     bounds: Limits
-    radius: Any
+    radius: ScalarLike | None
     curvature: Curvature
 
 
@@ -107,9 +107,9 @@ def _update(settings, updates, state, params=None, *, value: Any = None, value_f
 
 
 def bounded_trust_region(
-    lower: Any = None,
-    upper: Any = None,
-    radius: Any = None,
+    lower: Prefix = None,
+    upper: Prefix = None,
+    radius: ScalarLike | None = None,
     *,
     curvature: Curvature = derivatives.hessian,
 ) -> Transformation:

@@ -1,7 +1,7 @@
 r"""What methods between bounds share: the box :math:`l \le x \le u`, moves inside, and what holds at answers."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 
 from gdjax._internal.trees import flat
 from gdjax.linalg import boxes
-from gdjax.types import Params, ValueFn
+from gdjax.types import Params, Prefix, ValueFn
 
 __all__ = ["Box", "Limits", "box_of", "held_by"]
 
@@ -26,7 +26,7 @@ class Box(NamedTuple):
         return jax.tree.map(boxes.stay_inside, params, target, *self.trees)
 
 
-def _spread(owner: str, name: str, bound: Any, params: Params, absent: float) -> Params:
+def _spread(owner: str, name: str, bound: Prefix, params: Params, absent: float) -> Params:
     """A bound for every number of the params, in its type."""
     bound = absent if bound is None else bound
     try:
@@ -46,7 +46,7 @@ def _spread(owner: str, name: str, bound: Any, params: Params, absent: float) ->
         ) from None
 
 
-def box_of(owner: str, bounds: tuple[Any, Any], params: Params) -> Box:
+def box_of(owner: str, bounds: tuple[Prefix, Prefix], params: Params) -> Box:
     """The box for params, from numbers, arrays, trees or None.
 
     Args:
@@ -70,13 +70,13 @@ def box_of(owner: str, bounds: tuple[Any, Any], params: Params) -> Box:
 class Limits(NamedTuple):
     """The bounds as they were given."""
 
-    lower: Any
-    upper: Any
+    lower: Prefix
+    upper: Prefix
 
 
 def held_by(
     box: Box, grad: jax.Array, value_fn: ValueFn, params: Params
-) -> tuple[tuple[Params], Callable[[Any], Any]]:
+) -> tuple[tuple[Params], Callable[[tuple[Params]], tuple[jax.Array]]]:
     """The unknowns and equations of answers between bounds: where no bound holds, the gradient is zero.
 
     Args:

@@ -10,7 +10,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from gdjax._internal import checks
 from gdjax.optimizers.constrained.merit import MeritState
-from gdjax.types import Params
+from gdjax.types import Params, PyTree, State
 
 __all__ = ["functions", "not_nested", "transformation_inside", "values"]
 
@@ -18,7 +18,7 @@ _FORMS = {"equality": ("x - 1", "x == 1", "= 0"), "inequality": ("x - 1", "x <= 
 """How a constraint is written: what is returned, for which relation, and what is asked of it."""
 
 
-def values(owner: str, name: str, function: Callable[[Params], Any], params: Params) -> Any:
+def values(owner: str, name: str, function: Callable[[Params], PyTree], params: Params) -> PyTree:
     """What a constraint returns at params, or an error that says what is wrong with it.
 
     Args:
@@ -57,7 +57,7 @@ def values(owner: str, name: str, function: Callable[[Params], Any], params: Par
     return found
 
 
-def functions(owner: str, one: Any = False, **given: Any) -> None:
+def functions(owner: str, one: bool = False, **given: object) -> None:
     """Raises where a constraint is no function, or there is none.
 
     Args:
@@ -78,7 +78,7 @@ def functions(owner: str, one: Any = False, **given: Any) -> None:
         raise ValueError(f"{owner} needs {needs}, a function of params")
 
 
-def transformation_inside(owner: str, inner: Any) -> optax.GradientTransformation:
+def transformation_inside(owner: str, inner: object) -> optax.GradientTransformation:
     """The inner method, or an error that says what was given instead.
 
     Raises:
@@ -93,7 +93,7 @@ def transformation_inside(owner: str, inner: Any) -> optax.GradientTransformatio
     return checks.transformation(inner)
 
 
-def not_nested(owner: str, state: Any) -> None:
+def not_nested(owner: str, state: State) -> None:
     """Raises where an inner method's state holds that of a method for constraints, in a chain or a wrapper too.
 
     Raises:

@@ -1,15 +1,16 @@
 """How rounds of a method for constraints end: what they have come to, what changes for the next, and the last word."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gdjax._internal import trees
 from gdjax.optimizers.constrained.merit import Merit, MeritState, Point, Scales
-from gdjax.types import Scalar, Status
+from gdjax.types import Params, Scalar, State, Status
 
 __all__ = [
+    "InnerUpdate",
     "Round",
     "Way",
     "next_round",
@@ -120,7 +121,22 @@ class Round(NamedTuple):
     hopeless: Scalar
 
 
-def seen_of(updated: Any, state: MeritState, way: Way, keep: Scalar, sheer: Scalar, eps: float) -> Round:
+class InnerUpdate(NamedTuple):
+    """What the inner method has made of the point given."""
+
+    state: State
+    moves: Params
+    accepted: Scalar
+    params: Params
+    value: Scalar
+    stationarity: Scalar
+    status: Scalar
+    lost: Scalar
+
+
+def seen_of(
+    updated: InnerUpdate, state: MeritState, way: Way, keep: Scalar, sheer: Scalar, eps: float
+) -> Round:
     """What has come of a round.
 
     Args:

@@ -18,7 +18,7 @@ from gdjax.linalg.boxes import Pairs
 from gdjax.linesearch import ACCEPT, GIVE_UP, Bracket, Point, Search, carried_gain, chosen, strong_wolfe
 from gdjax.optimizers.constrained.box import Box, Limits, box_of, held_by
 from gdjax.projections.numbers import ordered
-from gdjax.types import Answer, Optimality, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Prefix, Scalar, Status, Transformation
 
 __all__ = ["BoundedState", "lbfgsb"]
 
@@ -260,7 +260,7 @@ class _Memory(NamedTuple):
 
 
 def lbfgsb(
-    lower: Any = None, upper: Any = None, *, memory: int = 10, search: Search | None = None
+    lower: Prefix = None, upper: Prefix = None, *, memory: int = 10, search: Search | None = None
 ) -> Transformation:
     r"""L-BFGS between bounds.
 

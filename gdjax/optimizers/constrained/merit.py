@@ -4,13 +4,13 @@ r"""Nouns of methods for constraints: multipliers, merit functions and the state
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdjax.types import Answer, Method, Optimality, Params, Scalar
+from gdjax.types import Answer, Method, Optimality, Params, PyTree, Scalar, State
 
 __all__ = ["LARGE", "Constraints", "Merit", "MeritState", "Multipliers", "Point", "Scales"]
 
@@ -26,8 +26,8 @@ class Multipliers(NamedTuple):
       inequality: :math:`\mu \ge 0`, likewise.
     """
 
-    equality: Any
-    inequality: Any
+    equality: PyTree
+    inequality: PyTree
 
 
 class Point(NamedTuple):
@@ -85,7 +85,7 @@ class MeritState(NamedTuple):
     answer: Answer
     optimality: Optimality
     multipliers: Multipliers
-    inner: Any
+    inner: State
     penalty: Scalar
     shift: Point
     constraints: Point
@@ -119,14 +119,14 @@ class Merit(NamedTuple):
     renew: Callable[[Point, Point, Scalar, Scalar], tuple[Point, Scalar]]
     start: Callable[[Scalar, Scalar, Point], Scalar]
     owner: Method
-    interior: Any = False
+    interior: bool = False
 
 
 class Constraints(NamedTuple):
     """The functions of the params, either of them None; called, their values as vectors."""
 
-    equality: Any
-    inequality: Any
+    equality: Callable[[Params], PyTree] | None
+    inequality: Callable[[Params], PyTree] | None
 
     def __call__(self, params: Params) -> Point:
         like = jnp.result_type(jnp.float32, *jax.tree.leaves(params))

@@ -5,7 +5,6 @@ return an array or a pytree of arrays.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 
@@ -13,7 +12,7 @@ from gdjax._internal import checks
 from gdjax.optimizers.constrained.merit import Merit, Point
 from gdjax.optimizers.constrained.outer_loop import around
 from gdjax.optimizers.second_order.trust_region import trust_region
-from gdjax.types import Method, ScalarLike, Transformation
+from gdjax.types import Method, Params, PyTree, ScalarLike, Transformation
 
 __all__ = ["augmented_lagrangian", "log_barrier", "quadratic_penalty"]
 
@@ -56,8 +55,8 @@ def _as_given(rho, value, c):
 def augmented_lagrangian(
     inner: Transformation | None = None,
     *,
-    equality: Callable[[Any], Any] | None = None,
-    inequality: Callable[[Any], Any] | None = None,
+    equality: Callable[[Params], PyTree] | None = None,
+    inequality: Callable[[Params], PyTree] | None = None,
     penalty: ScalarLike = 10.0,
 ) -> Transformation:
     r"""Minimizes the augmented Lagrangian by an inner method and moves the multipliers along.
@@ -132,8 +131,8 @@ def _always_grow(weights, shift, rho, enough):
 def quadratic_penalty(
     inner: Transformation | None = None,
     *,
-    equality: Callable[[Any], Any] | None = None,
-    inequality: Callable[[Any], Any] | None = None,
+    equality: Callable[[Params], PyTree] | None = None,
+    inequality: Callable[[Params], PyTree] | None = None,
     penalty: ScalarLike = 1.0,
 ) -> Transformation:
     r"""Minimizes :math:`f + \tfrac\rho2 (\lVert h \rVert^2 + \lVert \max(0, g) \rVert^2)`, with :math:`\rho` growing.
@@ -184,7 +183,7 @@ def _barrier_weights(c, shift, rho):
 
 
 def log_barrier(
-    inner: Transformation | None = None, *, inequality: Callable[[Any], Any], barrier: ScalarLike = 1.0
+    inner: Transformation | None = None, *, inequality: Callable[[Params], PyTree], barrier: ScalarLike = 1.0
 ) -> Transformation:
     r"""Minimizes :math:`f - t \sum_i \log(-g_i)` for smaller and smaller :math:`t`, from inside.
 

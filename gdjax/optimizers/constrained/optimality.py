@@ -1,7 +1,6 @@
 """What holds at the answer of a method for constraints: the conditions of Karush, Kuhn and Tucker."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +8,14 @@ from jax.flatten_util import ravel_pytree
 
 from gdjax.optimizers import answers
 from gdjax.optimizers.constrained.merit import Constraints, MeritState
-from gdjax.types import Params, Scalar, Transformation, ValueFn
+from gdjax.types import Params, PyTree, Scalar, State, Transformation, ValueFn
 
 __all__ = ["added_within", "conditions", "penalty_within"]
 
 
 def conditions(
     constraints: Constraints, value_fn: ValueFn, params: Params, state: MeritState
-) -> tuple[tuple[Any, ...], Callable]:
+) -> tuple[tuple[PyTree, ...], Callable]:
     """The unknowns (params, multipliers, those of the inner method) and equations of an answer.
 
     Constraints are taken to be either active or not; where the inner method knows what holds at its answers,
@@ -56,7 +55,7 @@ def penalty_within(constraints: Constraints, params: Params, state: MeritState) 
     return jnp.zeros(()) if found is None else found
 
 
-def added_within(inner: Transformation, state: Any, params: Params) -> Scalar | float:
+def added_within(inner: Transformation, state: State, params: Params) -> Scalar | float:
     """The same while the run goes on, where the inner method's settings are held back from its state."""
     if not answers.held(state):
         return 0.0

@@ -26,6 +26,7 @@ from gdjax._internal import checks, control_flow, trees
 from gdjax.optimizers import answers
 from gdjax.optimizers.constrained.checks import functions, not_nested, transformation_inside, values
 from gdjax.optimizers.constrained.ending import (
+    InnerUpdate,
     Way,
     next_round,
     residual_of,
@@ -37,7 +38,7 @@ from gdjax.optimizers.constrained.ending import (
 from gdjax.optimizers.constrained.merit import Constraints, Merit, MeritState, Point, Scales
 from gdjax.optimizers.constrained.optimality import added_within, conditions, penalty_within
 from gdjax.optimizers.constrained.scaling import constraint_scales, length_of, objective_scale
-from gdjax.types import Answer, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Params, PyTree, Scalar, ScalarLike, Status, Transformation
 
 __all__ = ["around"]
 
@@ -90,20 +91,7 @@ def _added(merit, constraints, scales, shift, penalty, value_fn, params):
     return scales.objective.astype(value.dtype) * value + extra.astype(value.dtype)
 
 
-class _InnerUpdate(NamedTuple):
-    """What the inner method has made of the point given."""
-
-    state: Any
-    moves: Params
-    accepted: Scalar
-    params: Params
-    value: Scalar
-    stationarity: Scalar
-    status: Scalar
-    lost: Scalar
-
-
-def _inner_update(inner, state, params, grad, value, value_fn, extra, before) -> _InnerUpdate:
+def _inner_update(inner, state, params, grad, value, value_fn, extra, before) -> InnerUpdate:
     update = optax.with_extra_args_support(inner).update
     moves, new = update(grad, state, params, value=value, grad=grad, value_fn=value_fn, **extra)
     new = trees.keep_types(new, state)
@@ -111,12 +99,10 @@ def _inner_update(inner, state, params, grad, value, value_fn, extra, before) ->
     if own is None:
         size = trees.norm(grad)
         lost = ~(jnp.isfinite(value) & jnp.isfinite(size))
-        return _InnerUpdate(
-            new, moves, jnp.asarray(True), params, value, size, jnp.int8(Status.RUNNING), lost
-        )
+        return InnerUpdate(new, moves, jnp.asarray(True), params, value, size, jnp.int8(Status.RUNNING), lost)
     accepted, status = trees.all_equal(own.params, params), jnp.asarray(own.status, jnp.int8)
     lost = (status == Status.NONFINITE) & ~jnp.isfinite(own.residual)
-    return _InnerUpdate(new, moves, accepted, own.params, own.value, own.residual, status, lost)
+    return InnerUpdate(new, moves, accepted, own.params, own.value, own.residual, status, lost)
 
 
 def _back_to(params: Params, target: Params) -> Params:
@@ -277,7 +263,11 @@ def _update(
 
 
 def around(
-    merit: Merit, inner: Transformation, equality: Any, inequality: Any, penalty: Any
+    merit: Merit,
+    inner: Transformation,
+    equality: Callable[[Params], PyTree] | None,
+    inequality: Callable[[Params], PyTree] | None,
+    penalty: ScalarLike,
 ) -> Transformation:
     """The flat method that minimizes a merit function by an inner method.
 

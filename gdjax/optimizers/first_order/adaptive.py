@@ -7,7 +7,7 @@ gives a zero step in every type, float16 included (but for decay).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ _TINY = 2.0**-126
 """The smallest normal float32: roots stay differentiable at zero, and no epsilon feels it."""
 
 
-def eps_inside(moment: jax.Array, eps: Any) -> jax.Array:
+def eps_inside(moment: jax.Array, eps: ScalarLike) -> jax.Array:
     r""":math:`\sqrt{s + \epsilon}`, a denominator for `adagrad` and `rmsprop`.
 
     Example:
@@ -34,7 +34,7 @@ def eps_inside(moment: jax.Array, eps: Any) -> jax.Array:
     return jnp.sqrt(moment + (eps + _TINY))
 
 
-def eps_outside(moment: jax.Array, eps: Any) -> jax.Array:
+def eps_outside(moment: jax.Array, eps: ScalarLike) -> jax.Array:
     r""":math:`\sqrt{s} + \epsilon`, a denominator for `adagrad` and `rmsprop`.
 
     Example:
@@ -76,7 +76,7 @@ def adagrad(
     learning_rate: ScalarOrSchedule,
     eps: ScalarLike = 1e-8,
     *,
-    root: Callable[[jax.Array, Any], jax.Array] = eps_inside,
+    root: Callable[[jax.Array, ScalarLike], jax.Array] = eps_inside,
 ) -> Transformation:
     r"""AdaGrad, each coordinate scaled by all its gradients so far.
 
@@ -114,7 +114,7 @@ def rmsprop(
     decay: ScalarLike = 0.99,
     eps: ScalarLike = 1e-8,
     *,
-    root: Callable[[jax.Array, Any], jax.Array] = eps_inside,
+    root: Callable[[jax.Array, ScalarLike], jax.Array] = eps_inside,
 ) -> Transformation:
     r"""RMSProp, each coordinate scaled by the root mean square of its recent gradients.
 

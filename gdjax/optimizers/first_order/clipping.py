@@ -1,14 +1,12 @@
 r"""Clipping by norm that survives zero and overflowing norms; clipping by value is ``optax.clip``."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from gdjax._internal import checks
 from gdjax.optimizers.blocks.precision import bound
-from gdjax.types import Transformation
+from gdjax.types import ScalarLike, Transformation
 
 __all__ = ["clip_by_global_norm", "clip_by_norm"]
 
@@ -35,7 +33,7 @@ def _clip_all(max_norm):
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def clip_by_global_norm(max_norm: Any) -> Transformation:
+def clip_by_global_norm(max_norm: ScalarLike) -> Transformation:
     r"""Scales a gradient whose norm over all leaves is above ``max_norm`` down to it.
 
     .. math:: g \mapsto g \min(1, c / \lVert g \rVert)
@@ -69,7 +67,7 @@ def _clip_each(max_norm):
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def clip_by_norm(max_norm: Any) -> Transformation:
+def clip_by_norm(max_norm: ScalarLike) -> Transformation:
     """Scales each leaf of a gradient whose norm is above ``max_norm`` down to it, leaf by leaf.
 
     Args:

@@ -1,6 +1,6 @@
 r"""Escape from saddle points where no Hessian is at hand: perturbed gradient descent."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from gdjax._internal import checks, trees
-from gdjax.types import Scalar, ScalarLike, Transformation
+from gdjax.types import KeyLike, Scalar, ScalarLike, State, Transformation
 
 __all__ = ["PerturbedState", "perturbed"]
 
@@ -18,16 +18,16 @@ class PerturbedState(NamedTuple):
 
     key: jax.Array
     since: Scalar
-    inner: Any
+    inner: State
 
 
 def perturbed(
-    optimizer: Any,
+    optimizer: optax.GradientTransformation,
     radius: ScalarLike = 1e-2,
     threshold: ScalarLike = 1e-3,
     wait: ScalarLike = 50,
     *,
-    key: Any = 0,
+    key: KeyLike = 0,
 ) -> Transformation:
     r"""Kicks an optimizer off points with a small gradient, such as saddles.
 

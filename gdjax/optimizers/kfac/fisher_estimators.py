@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from gdjax._internal import checks, control_flow
 from gdjax.objectives import Composite, Mean
 from gdjax.objectives.distributions import Family
-from gdjax.types import MatVec, Scalar
+from gdjax.types import KeyLike, MatVec, PyTree, Scalar
 
 __all__ = ["Signals", "empirical", "exact", "sampled"]
 
@@ -78,7 +78,7 @@ def _root(outputs: Any, metric: MatVec) -> jax.Array:
     )
 
 
-def exact(objective: Composite, outputs: Any, metric: MatVec, count: Scalar) -> Any:
+def exact(objective: Composite, outputs: PyTree, metric: MatVec, count: Scalar) -> PyTree:
     r"""Signals of all columns of a root of the metric: no chance in them, a backward pass for each output.
 
     Reference:
@@ -113,7 +113,7 @@ def _sampled(family, key, objective, outputs, metric, count):
     return jax.tree.map(lambda leaf: leaf[None], found)
 
 
-def sampled(key: Any, family: Family | None = None) -> Signals:
+def sampled(key: KeyLike, family: Family | None = None) -> Signals:
     r"""Signals of one random combination of the columns of a root of the metric: one backward pass.
 
     :math:`s = S \varepsilon` with :math:`S S^T` the metric and normal :math:`\varepsilon`: the same expectation as that
@@ -144,7 +144,7 @@ class _Drawn(NamedTuple):
         return _sampled(self.family, *arguments)
 
 
-def empirical(objective: Composite, outputs: Any, metric: MatVec, count: Scalar) -> Any:
+def empirical(objective: Composite, outputs: PyTree, metric: MatVec, count: Scalar) -> PyTree:
     """Signals of each example's own loss: one backward pass, the labels' in place of the model's.
 
     Raises:

@@ -24,6 +24,7 @@ from gdjax.objectives.derivatives import composite_of, gauss_newton, hessian
 from gdjax.optimizers.blocks.damping import Levenberg, reduction_ratio, sound_damping
 from gdjax.optimizers.kfac import kronecker
 from gdjax.optimizers.kfac.fisher_estimators import Signals, exact
+from gdjax.optimizers.kfac.kronecker import Held
 from gdjax.types import Curvature, MatVec, Params, Scalar, ScalarLike, ScalarOrSchedule, Transformation
 
 __all__ = ["KfacState", "kfac"]
@@ -54,8 +55,8 @@ class KfacState(NamedTuple):
 
     count: Scalar
     damping: Scalar
-    factors: list[Any]
-    inverses: list[Any]
+    factors: Held
+    inverses: Held
     last: list[jax.Array]
 
 
@@ -245,7 +246,7 @@ def _update(
 
 def kfac(
     learning_rate: ScalarOrSchedule | None = None,
-    damping: Levenberg | ScalarLike = 0.1,
+    damping: ScalarLike | Levenberg = 0.1,
     decay: ScalarLike = 0.95,
     *,
     curvature: Curvature = gauss_newton,

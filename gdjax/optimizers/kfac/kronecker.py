@@ -6,13 +6,12 @@ use, the layer knows.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gdjax._internal.programs.dense_layers import Dense, Network, Passed
-from gdjax.types import Scalar
+from gdjax.types import PyTree, Scalar
 
 __all__ = ["averaged", "blank", "inverse", "inverted", "joined", "measured", "preconditioned", "wide"]
 
@@ -64,7 +63,7 @@ def _gram(rows: jax.Array) -> jax.Array:
     return jnp.matmul(rows.T, rows, precision=jax.lax.Precision.HIGHEST)
 
 
-def measured(network: Network, found: Passed, columns: Any) -> list[tuple[jax.Array, jax.Array]]:
+def measured(network: Network, found: Passed, columns: PyTree) -> list[tuple[jax.Array, jax.Array]]:
     """The factors of each layer on this batch."""
     pairs = []
     for layer, a, g in zip(network.layers, found.activations, jax.vmap(found.back)(columns), strict=True):
@@ -91,7 +90,9 @@ def _damped_inverses(a: jax.Array, g: jax.Array, level: Scalar) -> tuple[jax.Arr
     return inverse(a, ratio * level), inverse(g, level / ratio)
 
 
-def averaged(network: Network, held: Held, pairs: Any, keep: Scalar) -> Held:
+def averaged(
+    network: Network, held: Held, pairs: Sequence[tuple[jax.Array, jax.Array]], keep: Scalar
+) -> Held:
     """The factors, the new ones weighed in."""
     for layer, pair in zip(network.layers, pairs, strict=True):
         a, g = (keep * old + (1 - keep) * new for old, new in zip(_pair(layer, held), pair, strict=True))
@@ -99,7 +100,7 @@ def averaged(network: Network, held: Held, pairs: Any, keep: Scalar) -> Held:
     return held
 
 
-def inverted(network: Network, factors: Held, old: Held, levels: Any) -> Held:
+def inverted(network: Network, factors: Held, old: Held, levels: Sequence[Scalar]) -> Held:
     """The inverses of damped factors; ``old`` has those of leaves that are in no layer."""
     for layer, level in zip(network.layers, levels, strict=True):
         old = _with(layer, old, *_damped_inverses(*_pair(layer, factors), level))

@@ -23,7 +23,7 @@ from gdjax.linalg.jacobians import (
 )
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.objectives import check_residuals
-from gdjax.types import Params, Transformation
+from gdjax.types import Params, ScalarOrSchedule, Transformation
 
 __all__ = ["covariance", "gauss_newton"]
 
@@ -62,7 +62,7 @@ def _plain(updates, state, params=None, *, value_fn: Any = None, **extra):
     return back(_rows_step(composite, params, grad.dtype)), state
 
 
-def gauss_newton(step: Any = None) -> Transformation:
+def gauss_newton(step: Search | ScalarOrSchedule | None = None) -> Transformation:
     r"""Gauss-Newton: the minimizer of the model that is linear in its residuals, and the shortest of them.
 
     .. math:: p = -J^+ r
@@ -94,7 +94,8 @@ def gauss_newton(step: Any = None) -> Transformation:
         return descend(Direction(_no_memory, _direction, unit_step), step)
     checks.rate("gauss_newton", step=step)
     plain = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), _plain)
-    return optax.chain(plain, optax.scale_by_learning_rate(step, flip_sign=False))
+    rate: Any = step  # optax names fewer kinds of numbers than it takes
+    return optax.chain(plain, optax.scale_by_learning_rate(rate, flip_sign=False))
 
 
 def _sizes(jacobian: jax.Array) -> jax.Array:
@@ -130,7 +131,7 @@ def _without_bound(found: Spectrum, known: jax.Array, rounding: float) -> jax.Ar
     return jnp.where(zero, 0, projector)
 
 
-def covariance(objective: Any, params: Params) -> jax.Array:
+def covariance(objective: object, params: Params) -> jax.Array:
     r"""The covariance of the parameters of a least-squares fit, to first order.
 
     .. math:: \hat\sigma^2 (J^T J)^{-1}, \qquad \hat\sigma^2 = \frac{\lVert r \rVert^2}{m - \operatorname{rank}

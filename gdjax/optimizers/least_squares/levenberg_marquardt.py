@@ -206,7 +206,7 @@ def levenberg_marquardt(
     *,
     damping: Damping | None = None,
     scaling: Callable[[jax.Array, jax.Array], jax.Array] = columns,
-    geodesic: Any = None,
+    geodesic: ScalarLike | None = None,
 ) -> Transformation:
     r"""Levenberg-Marquardt.
 

@@ -32,7 +32,18 @@ from gdjax.objectives.implicit import Split, split_point, split_value
 from gdjax.optimizers.blocks.acceptance import operator_at
 from gdjax.optimizers.nonsmooth.admm_penalties import balanced, fixed
 from gdjax.regularizers import Regularizer
-from gdjax.types import Answer, Curvature, Optimality, Params, Scalar, ScalarLike, Status, Transformation
+from gdjax.types import (
+    Answer,
+    Curvature,
+    Optimality,
+    Params,
+    PyTree,
+    Scalar,
+    ScalarLike,
+    State,
+    Status,
+    Transformation,
+)
 
 __all__ = [
     "AdmmState",
@@ -49,8 +60,8 @@ __all__ = [
 class NewtonStep(NamedTuple):
     """One Newton step on the augmented objective; see `newton_step`."""
 
-    curvature: Any
-    tolerance: Any
+    curvature: Curvature
+    tolerance: ScalarLike
 
 
 def newton_step(curvature: Curvature = derivatives.hessian, *, tolerance: ScalarLike = 1e-6) -> NewtonStep:
@@ -69,11 +80,11 @@ def newton_step(curvature: Curvature = derivatives.hessian, *, tolerance: Scalar
 class GradientSteps(NamedTuple):
     """Steps of another transformation on the augmented objective; see `gradient_steps`."""
 
-    optimizer: Any
-    steps: Any
+    optimizer: optax.GradientTransformation
+    steps: int
 
 
-def gradient_steps(optimizer: Any, steps: int = 1) -> GradientSteps:
+def gradient_steps(optimizer: optax.GradientTransformation, steps: int = 1) -> GradientSteps:
     r"""The x-update by a few steps of any transformation, which sees the augmented objective and its gradient.
 
     With one gradient step of rate t this is linearized ADMM.
@@ -106,7 +117,7 @@ class AdmmState(NamedTuple):
     split: jax.Array
     dual: jax.Array
     rho: Scalar
-    inner: Any
+    inner: State
     sizes: jax.Array
     count: Scalar
 
@@ -270,8 +281,8 @@ def _update(settings, updates, state, params: Any = None, *, value: Any = None, 
 def admm(
     regularizer: Regularizer,
     *,
-    linear: Callable[[Params], Any] | None = None,
-    x_update: Any = None,
+    linear: Callable[[Params], PyTree] | None = None,
+    x_update: NewtonStep | GradientSteps | Callable[..., Params] | None = None,
     rho: ScalarLike = 1.0,
     relaxation: ScalarLike = 1.6,
     balance: Callable[..., Scalar] | None = None,

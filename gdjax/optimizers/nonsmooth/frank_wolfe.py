@@ -20,7 +20,16 @@ from gdjax._internal.trees import flat
 from gdjax.linalg.vectors import landing
 from gdjax.objectives.implicit import fixed_point
 from gdjax.projections import numbers
-from gdjax.types import Answer, Optimality, Params, Scalar, ScalarLike, Status, Transformation
+from gdjax.types import (
+    Answer,
+    Optimality,
+    Params,
+    Scalar,
+    ScalarLike,
+    ScalarOrSchedule,
+    Status,
+    Transformation,
+)
 
 __all__ = [
     "FrankWolfeState",
@@ -125,10 +134,10 @@ def open_loop(count: Scalar) -> Scalar:
 class ShortStep(NamedTuple):
     """A step that minimizes a parabola; see `short_step`."""
 
-    curvature: Any
+    curvature: ScalarLike | None
 
 
-def short_step(curvature: Any = None) -> ShortStep:
+def short_step(curvature: ScalarLike | None = None) -> ShortStep:
     r"""The step :math:`\gamma = \min(\gamma_{\max}, -g^T d / (L \lVert d \rVert^2))` along :math:`d`.
 
     :math:`L` is found on the way: a trial along which the gradient bends more than :math:`L` is rejected and
@@ -289,7 +298,7 @@ def _onto(oracle):
 def frank_wolfe(
     oracle: Callable[[Params], Params],
     *,
-    step: Any = None,
+    step: ShortStep | ScalarOrSchedule | None = None,
     away: Callable[[Params, Params], tuple[Params, Scalar]] | None = None,
     projection: Callable[[Params], Params] | None = None,
 ) -> Transformation:

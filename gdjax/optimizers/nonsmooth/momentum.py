@@ -9,13 +9,13 @@ Reference:
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax._internal import checks
-from gdjax.types import Scalar
+from gdjax.types import Scalar, ScalarLike
 
 __all__ = ["Seen", "by_gradient", "by_value", "constant", "fista", "never", "plain", "strongly_convex"]
 
@@ -53,7 +53,7 @@ def _constant(beta, theta, rate):
     return jnp.asarray(beta, theta.dtype), theta
 
 
-def constant(beta: Any) -> Callable[[Scalar, Scalar], tuple[Scalar, Scalar]]:
+def constant(beta: ScalarLike) -> Callable[[Scalar, Scalar], tuple[Scalar, Scalar]]:
     r"""The same momentum at every step.
 
     Args:
@@ -71,7 +71,7 @@ def _strongly_convex(modulus, theta, rate):
     return (1 - root) / (1 + root), theta
 
 
-def strongly_convex(modulus: Any) -> Callable[[Scalar, Scalar], tuple[Scalar, Scalar]]:
+def strongly_convex(modulus: ScalarLike) -> Callable[[Scalar, Scalar], tuple[Scalar, Scalar]]:
     r"""The momentum of a strongly convex :math:`f`: :math:`\beta = (1 - \sqrt{\mu t}) / (1 + \sqrt{\mu t})`.
 
     Args:

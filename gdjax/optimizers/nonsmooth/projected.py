@@ -7,7 +7,6 @@ f(x)) \rVert / t` with a :math:`t` at which the gradient's step is a hundredth o
 however near the boundary.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +20,7 @@ from gdjax.linalg.boxes import NEAR
 from gdjax.linalg.vectors import landing
 from gdjax.objectives.implicit import fixed_point
 from gdjax.projections import numbers
-from gdjax.types import Answer, Optimality, Params, Scalar, Status, Transformation
+from gdjax.types import Answer, Optimality, Projection, Scalar, ScalarLike, State, Status, Transformation
 
 __all__ = ["ProjectedState", "SpectralState", "projected", "spectral_projected_gradient"]
 
@@ -50,7 +49,7 @@ def _conditions(projection, value_fn, params, state):
 
 class _Projected(NamedTuple):
     optimizer: optax.GradientTransformation
-    projection: Callable[[Params], Params]
+    projection: Projection
 
 
 class ProjectedState(NamedTuple):
@@ -67,8 +66,8 @@ class ProjectedState(NamedTuple):
 
     answer: Answer
     optimality: Optimality
-    inner: Any
-    before: Any
+    inner: State
+    before: State
     still: Scalar
     count: Scalar
 
@@ -110,7 +109,7 @@ def _projected_update(settings, updates, state, params: Any = None, *, value: An
     return back(landing(x, target)), trees.keep_types(new, state)
 
 
-def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transformation:
+def projected(optimizer: optax.GradientTransformation, projection: Projection) -> Transformation:
     r"""Makes an optimizer feasible: :math:`x_{k+1} = P_C(x_k + u_k)` with its updates :math:`u_k`.
 
     Every point but the start is in the set up to rounding, and the *rounded* sum of params and update is the
@@ -146,7 +145,7 @@ def projected(optimizer: Any, projection: Callable[[Params], Params]) -> Transfo
 
 
 class _Spectral(NamedTuple):
-    projection: Callable[[Params], Params]
+    projection: Projection
     first_step: Any
     memory: trees.Count
 
@@ -298,7 +297,7 @@ def _spectral_update(settings, updates, state, params=None, *, value: Any = None
 
 
 def spectral_projected_gradient(
-    projection: Callable[[Params], Params], *, first_step: Any = None, memory: int = 10
+    projection: Projection, *, first_step: ScalarLike | None = None, memory: int = 10
 ) -> Transformation:
     r"""Projected gradients with Barzilai and Borwein's step length and values that may rise for a while.
 

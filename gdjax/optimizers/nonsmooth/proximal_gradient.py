@@ -229,7 +229,7 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
 
 
 def proximal_gradient(
-    learning_rate: Backtracking | ScalarOrSchedule | None = None,
+    learning_rate: ScalarOrSchedule | Backtracking | None = None,
     regularizer: Regularizer | None = None,
     *,
     momentum: Callable[[Scalar, Scalar], tuple[Scalar, Scalar]] = plain,

@@ -1,13 +1,13 @@
 """Step lengths of proximal methods: given, or found by backtracking from the quadratic upper bound."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gdjax._internal import checks
 from gdjax._internal.trees import length, unit
-from gdjax.types import Scalar, ScalarLike, ScalarOrSchedule
+from gdjax.types import Scalar, ScalarLike, ScalarOrSchedule, State
 
 __all__ = ["ROUNDING", "Acceptance", "Backtracking", "Trial", "backtracked", "test"]
 
@@ -100,7 +100,7 @@ class Acceptance(NamedTuple):
     dead: Scalar
 
 
-def test(rule: Backtracking | ScalarOrSchedule, state: Any, trial: Trial) -> Acceptance:
+def test(rule: Backtracking | ScalarOrSchedule, state: State, trial: Trial) -> Acceptance:
     """The acceptance test; the start, and a new look at the accepted point, pass without one."""
     fresh = trial.first | (trial.same & ~state.still)
     return (_backtrack if isinstance(rule, Backtracking) else _follow)(rule, state, trial, fresh)

@@ -15,7 +15,16 @@ from gdjax._internal import checks, trees
 from gdjax._internal.trees import flat
 from gdjax.linalg.vectors import landing
 from gdjax.projections import numbers
-from gdjax.types import Answer, Params, Scalar, ScalarLike, ScalarOrSchedule, Status, Transformation
+from gdjax.types import (
+    Answer,
+    Params,
+    Projection,
+    Scalar,
+    ScalarLike,
+    ScalarOrSchedule,
+    Status,
+    Transformation,
+)
 
 __all__ = ["Polyak", "SubgradientState", "polyak", "subgradient"]
 
@@ -23,7 +32,7 @@ __all__ = ["Polyak", "SubgradientState", "polyak", "subgradient"]
 class Polyak(NamedTuple):
     """Polyak's step length; see `polyak`."""
 
-    optimum: Any
+    optimum: ScalarLike
 
 
 def polyak(optimum: ScalarLike = 0.0) -> Polyak:
@@ -91,9 +100,7 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     return back(landing(x, trial)), trees.keep_types(new, state)
 
 
-def subgradient(
-    learning_rate: ScalarOrSchedule, *, projection: Callable[[Params], Params] | None = None
-) -> Transformation:
+def subgradient(learning_rate: ScalarOrSchedule, *, projection: Projection | None = None) -> Transformation:
     r"""Subgradient descent, projected where a set is given.
 
     The objective of the run is the nonsmooth function itself: what JAX returns at a kink of a convex function

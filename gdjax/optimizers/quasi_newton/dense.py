@@ -27,7 +27,7 @@ from gdjax.linesearch import (
     unit_step,
     weak_wolfe,
 )
-from gdjax.types import Scalar, Transformation
+from gdjax.types import Scalar, ScalarLike, Transformation
 
 __all__ = ["DenseMemory", "bfgs", "broyden", "dfp", "powell_damping", "self_scaling", "sr1"]
 
@@ -232,7 +232,7 @@ def bfgs(
     return _dense(_Rule(_bfgs_coefficients, _ratio, scaling, damping), search, careful_unit)
 
 
-def broyden(phi: Any, search: Search | None = None) -> Transformation:
+def broyden(phi: ScalarLike, search: Search | None = None) -> Transformation:
     r"""The Broyden family: :math:`\phi = 0` is BFGS, :math:`\phi = 1` is DFP.
 
     .. math::

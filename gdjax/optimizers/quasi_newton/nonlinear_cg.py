@@ -5,14 +5,14 @@ the change ``y = g - previous``.
 """
 
 from collections.abc import Callable
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gdjax._internal import checks
 from gdjax.linesearch import Direction, Move, Search, carried_gain, chosen, descend, strong_wolfe
-from gdjax.types import Scalar, Transformation
+from gdjax.types import Scalar, ScalarLike, Transformation
 
 __all__ = [
     "dai_yuan",
@@ -28,7 +28,7 @@ def _dot(a, b):
     return jnp.sum(a * b)
 
 
-def fletcher_reeves(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
+def fletcher_reeves(g: jax.Array, previous: jax.Array, d: jax.Array, y: jax.Array) -> Scalar:
     r""":math:`\beta = g^T g / g_-^T g_-`.
 
     Reference:
@@ -38,7 +38,7 @@ def fletcher_reeves(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
     return _dot(g, g) / _dot(previous, previous)
 
 
-def polak_ribiere(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
+def polak_ribiere(g: jax.Array, previous: jax.Array, d: jax.Array, y: jax.Array) -> Scalar:
     r""":math:`\beta = \max(0,\; g^T y / g_-^T g_-)`, the version "plus", which restarts by itself.
 
     Reference:
@@ -48,7 +48,7 @@ def polak_ribiere(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
     return jnp.maximum(0, _dot(g, y) / _dot(previous, previous))
 
 
-def hestenes_stiefel(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
+def hestenes_stiefel(g: jax.Array, previous: jax.Array, d: jax.Array, y: jax.Array) -> Scalar:
     r""":math:`\beta = g^T y / d^T y`.
 
     Reference:
@@ -58,7 +58,7 @@ def hestenes_stiefel(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
     return _dot(g, y) / _dot(d, y)
 
 
-def dai_yuan(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
+def dai_yuan(g: jax.Array, previous: jax.Array, d: jax.Array, y: jax.Array) -> Scalar:
     r""":math:`\beta = g^T g / d^T y`.
 
     Reference:
@@ -69,7 +69,7 @@ def dai_yuan(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
     return _dot(g, g) / _dot(d, y)
 
 
-def hager_zhang(g: Any, previous: Any, d: Any, y: Any) -> Scalar:
+def hager_zhang(g: jax.Array, previous: jax.Array, d: jax.Array, y: jax.Array) -> Scalar:
     r""":math:`\beta = \max(\eta_k,\; (y - 2 d\, y^T y / d^T y)^T g / d^T y)`.
 
     The bound :math:`\eta_k = -1 / (\lVert d \rVert \min(0.01, \lVert g_- \rVert))` keeps it convergent.
@@ -101,7 +101,10 @@ def _update(formula, restart, memory, move: Move):
 
 
 def nonlinear_cg(
-    formula: Callable[..., Scalar] = hager_zhang, search: Search | None = None, *, restart: Any = float("inf")
+    formula: Callable[..., Scalar] = hager_zhang,
+    search: Search | None = None,
+    *,
+    restart: ScalarLike = float("inf"),
 ) -> Transformation:
     r"""Nonlinear conjugate gradients with a flat line search.
 

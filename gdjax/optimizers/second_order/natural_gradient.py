@@ -18,7 +18,7 @@ from gdjax._internal import checks
 from gdjax.objectives import derivatives, differentiability
 from gdjax.objectives.derivatives import gauss_newton
 from gdjax.optimizers.blocks.damping import Levenberg, reduction_ratio, sound_damping
-from gdjax.types import Curvature, Operator, Params, Scalar, Transformation
+from gdjax.types import Curvature, Operator, Params, Scalar, ScalarLike, ScalarOrSchedule, Transformation
 
 __all__ = [
     "NaturalState",
@@ -32,11 +32,13 @@ Solver = Callable[[Operator, jax.Array, Callable[[jax.Array], Params], Scalar], 
 """``(operator, right, unravel, damping) -> (F + damping I)^-1 right``, on raveled vectors."""
 
 
-def _product(operator: Operator, unravel: Any) -> Callable[[jax.Array], jax.Array]:
+def _product(operator: Operator, unravel: Callable[[jax.Array], Params]) -> Callable[[jax.Array], jax.Array]:
     return lambda vector: ravel_pytree(operator.product(unravel(vector)))[0]
 
 
-def dense(operator: Operator, right: jax.Array, unravel: Any, damping: Scalar) -> jax.Array:
+def dense(
+    operator: Operator, right: jax.Array, unravel: Callable[[jax.Array], Params], damping: Scalar
+) -> jax.Array:
     """Solves with the n x n matrix by Cholesky: n^3 / 3 operations, n^2 memory, for n up to thousands."""
     del unravel
     matrix = operator.dense()
@@ -45,7 +47,7 @@ def dense(operator: Operator, right: jax.Array, unravel: Any, damping: Scalar) -
     return jax.scipy.linalg.solve(shifted, right, assume_a="pos")
 
 
-def conjugate_gradients(max_products: int = 50, tolerance: Any = 1e-5) -> Solver:
+def conjugate_gradients(max_products: int = 50, tolerance: ScalarLike = 1e-5) -> Solver:
     """Solves by at most ``max_products`` products with the matrix: O(n) memory, for any n.
 
     Args:
@@ -55,16 +57,20 @@ def conjugate_gradients(max_products: int = 50, tolerance: Any = 1e-5) -> Solver
     checks.integer("conjugate_gradients", 1, max_products=max_products)
     checks.concrete("conjugate_gradients", above=0, tolerance=tolerance)
 
+    tol: Any = tolerance  # a number, as JAX names it; a tracer too
+
     def solve(operator, right, unravel, damping):
         product = _product(operator, unravel)
         return jax.scipy.sparse.linalg.cg(
-            lambda v: product(v) + damping * v, right, tol=tolerance, maxiter=max_products
+            lambda v: product(v) + damping * v, right, tol=tol, maxiter=max_products
         )[0]
 
     return solve
 
 
-def sample_space(operator: Operator, right: jax.Array, unravel: Any, damping: Scalar) -> jax.Array:
+def sample_space(
+    operator: Operator, right: jax.Array, unravel: Callable[[jax.Array], Params], damping: Scalar
+) -> jax.Array:
     r"""Solves through the Gram matrix of the outputs: N^3 + N^2 n, for fewer outputs N than parameters n.
 
     With :math:`F = J^T M J` and :math:`K = J J^T`, Woodbury's identity gives
@@ -112,9 +118,9 @@ def _ratio(state: NaturalState, x: jax.Array, value: Scalar) -> Scalar:
 
 
 def natural_gradient(
-    learning_rate: Any = 1.0,
-    damping: Any = 1e-3,
-    momentum: Any = 0.0,
+    learning_rate: ScalarOrSchedule = 1.0,
+    damping: ScalarLike | Levenberg = 1e-3,
+    momentum: ScalarLike = 0.0,
     *,
     curvature: Curvature = gauss_newton,
     solve: Solver = dense,
@@ -169,7 +175,7 @@ def natural_gradient(
     def init(params):
         x, _ = ravel_pytree(params)
         zero = jnp.zeros((), x.dtype)
-        first = jnp.asarray(damping.initial if adaptive else damping, x.dtype)
+        first = jnp.asarray(damping.initial if isinstance(damping, Levenberg) else damping, x.dtype)
         origin = x if adaptive else zero
         return NaturalState(jnp.int32(0), first, jnp.zeros_like(x), zero, zero, zero, origin)
 
@@ -179,7 +185,7 @@ def natural_gradient(
         g, unravel = ravel_pytree(updates)
         x, _ = ravel_pytree(params)
         level = state.damping if adaptive else jnp.asarray(damping, x.dtype)
-        if adaptive:
+        if isinstance(damping, Levenberg):
             checks.require("natural_gradient with Levenberg damping", value=value)
             ratio = jnp.where(state.count == 0, 0.5, _ratio(state, x, value))
             level = damping.after(level, ratio)
@@ -199,7 +205,8 @@ def natural_gradient(
         )
         return unravel(direction), state
 
+    rate: Any = learning_rate  # optax names fewer kinds of numbers than it takes
     return optax.chain(
         optax.GradientTransformationExtraArgs(init, update),
-        optax.scale_by_learning_rate(learning_rate, flip_sign=False),
+        optax.scale_by_learning_rate(rate, flip_sign=False),
     )

@@ -7,7 +7,7 @@ search (the default), a rate or a schedule.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,22 @@ from gdjax.linalg.subproblems.model import scales
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
 from gdjax.objectives import derivatives
 from gdjax.optimizers.blocks import acceptance
-from gdjax.types import Curvature, Method, Operator, Scalar, ScalarLike, Transformation
+from gdjax.types import (
+    Curvature,
+    Method,
+    Operator,
+    Scalar,
+    ScalarLike,
+    ScalarOrSchedule,
+    State,
+    Transformation,
+)
 
 __all__ = ["Forcing", "Region", "Truncation", "absolute", "damped", "newton", "newton_cg", "shifted"]
+
+
+Solver: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+"""``(matrix, grad) -> step``."""
 
 
 def _absolute(floor, matrix, grad):
@@ -34,7 +47,7 @@ def _absolute(floor, matrix, grad):
     return -linalg.eigh_solve(scaled, grad / scale).solution / scale
 
 
-def absolute(floor: Any = None) -> Any:
+def absolute(floor: ScalarLike | None = None) -> Solver:
     r"""Eigenvalues replaced by :math:`\max(|\lambda|, \delta)`: saddle-free Newton.
 
     Args:
@@ -52,7 +65,7 @@ def _shifted(margin, matrix, grad):
     return -linalg.shifted_cholesky(matrix, margin=margin).solve(grad)
 
 
-def shifted(margin: ScalarLike = 1e-3) -> Any:
+def shifted(margin: ScalarLike = 1e-3) -> Solver:
     r"""The least tried multiple of the identity is added that lets Cholesky's factorization succeed.
 
     Args:
@@ -69,7 +82,7 @@ def _damped(amount, matrix, grad):
     return -jnp.linalg.solve(matrix + amount * jnp.eye(grad.size, dtype=grad.dtype), grad)
 
 
-def damped(amount: ScalarLike = 0.0) -> Any:
+def damped(amount: ScalarLike = 0.0) -> Solver:
     r"""The matrix plus :math:`\lambda I`, and nothing else: with 0 the pure method, drawn to saddles as to
     minima.
 
@@ -207,7 +220,7 @@ class NewtonState(NamedTuple):
       memory: a `Truncation`, or an empty tuple.
     """
 
-    memory: Any
+    memory: State
 
 
 def _plain_init(settings, params):
@@ -236,10 +249,10 @@ def _method(owner, begin, solve, curvature, step) -> Transformation:
 
 
 def newton(
-    step: Any = None,
+    step: Search | ScalarOrSchedule | None = None,
     *,
     curvature: Curvature = derivatives.hessian,
-    solve: Any = None,
+    solve: Solver | None = None,
 ) -> Transformation:
     r"""Newton's method with a dense matrix.
 
@@ -274,10 +287,10 @@ def newton(
 
 
 def newton_cg(
-    step: Any = None,
+    step: Search | ScalarOrSchedule | None = None,
     *,
     curvature: Curvature = derivatives.hessian,
-    max_products: Any = None,
+    max_products: int | Scalar | None = None,
 ) -> Transformation:
     r"""Truncated Newton: the system is solved by conjugate gradients, as exactly as it pays.
 

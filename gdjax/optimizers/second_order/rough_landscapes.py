@@ -11,7 +11,7 @@ steps see, stands in for them; it stays if it then gains as much in eighty as th
 radius that they had left: beside a kink that collapses, and the matrix learns to go along.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +133,7 @@ def look_at(
     return jnp.stack(new).astype(spell.dtype), change
 
 
-def next_radius(radius: Scalar, tested: Acceptance, spell: Any) -> Scalar:
+def next_radius(radius: Scalar, tested: Acceptance, spell: jax.Array | tuple[()]) -> Scalar:
     """The radius after a trial; while the secant matrix stands in, every step that is accepted opens it again.
 
     A kink makes any model predict badly, and a radius that has shrunk there would not grow again. The matrix learns

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from gdjax._internal import checks, control_flow, trees
-from gdjax.types import Scalar, Transformation
+from gdjax.types import Params, PyTree, Scalar, ScalarLike, ScalarOrSchedule, Transformation
 
 __all__ = ["ShampooState", "SoapState", "shampoo", "soap"]
 
@@ -52,15 +52,15 @@ class ShampooState(NamedTuple):
     """The factors of every leaf, an axis each, and the inverse roots in use."""
 
     count: Scalar
-    factors: Any
-    roots: Any
+    factors: PyTree
+    roots: PyTree
 
 
 def shampoo(
-    learning_rate: Any,
-    eps: Any = 1e-4,
+    learning_rate: ScalarOrSchedule,
+    eps: ScalarLike = 1e-4,
     *,
-    decay: Any = 1.0,
+    decay: ScalarLike = 1.0,
     interval: int = 1,
     max_size: int = 1024,
 ) -> Transformation:
@@ -134,9 +134,9 @@ def shampoo(
         state = ShampooState(state.count + 1, factors, roots)
         return jax.tree.unflatten(structure, directions), state
 
+    rate: Any = learning_rate  # optax names fewer kinds of numbers than it takes
     return optax.chain(
-        optax.GradientTransformationExtraArgs(init, update),
-        optax.scale_by_learning_rate(learning_rate),
+        optax.GradientTransformationExtraArgs(init, update), optax.scale_by_learning_rate(rate)
     )
 
 
@@ -144,17 +144,17 @@ class SoapState(NamedTuple):
     """Moments of every leaf (the second in the rotated basis), factors and bases of every axis."""
 
     count: Scalar
-    mean: Any
-    square: Any
-    factors: Any
-    bases: Any
+    mean: Params
+    square: Params
+    factors: PyTree
+    bases: PyTree
 
 
 def soap(
-    learning_rate: Any = 3e-3,
-    b1: Any = 0.95,
-    b2: Any = 0.95,
-    eps: Any = 1e-8,
+    learning_rate: ScalarOrSchedule = 3e-3,
+    b1: ScalarLike = 0.95,
+    b2: ScalarLike = 0.95,
+    eps: ScalarLike = 1e-8,
     *,
     interval: int = 10,
     max_size: int = 1024,
@@ -237,7 +237,7 @@ def soap(
         state = SoapState(count, mean, square, factors, bases)
         return jax.tree.unflatten(structure, directions), state
 
+    rate: Any = learning_rate  # optax names fewer kinds of numbers than it takes
     return optax.chain(
-        optax.GradientTransformationExtraArgs(init, update),
-        optax.scale_by_learning_rate(learning_rate),
+        optax.GradientTransformationExtraArgs(init, update), optax.scale_by_learning_rate(rate)
     )

@@ -25,7 +25,7 @@ from gdjax.optimizers.blocks import acceptance
 from gdjax.optimizers.blocks.acceptance import Base
 from gdjax.optimizers.second_order import rough_landscapes as rough
 from gdjax.optimizers.second_order.rough_landscapes import Pattern
-from gdjax.types import Answer, Curvature, MatVec, Scalar, ScalarLike, Transformation
+from gdjax.types import Answer, Curvature, MatVec, PyTree, Scalar, ScalarLike, Transformation
 
 __all__ = ["Pattern", "TrustRegionState", "trust_region"]
 
@@ -54,10 +54,10 @@ class TrustRegionState(NamedTuple):
     base: Base
     radius: Scalar
     scales: jax.Array
-    factors: Any
-    matrix: Any
+    factors: PyTree
+    matrix: PyTree
     pattern: Pattern
-    spell: Any
+    spell: PyTree
 
 
 def _shapes(subproblem: Subproblem, x: jax.Array) -> Any:
@@ -203,7 +203,7 @@ def _update(settings, updates, state, params=None, *, value: Any = None, value_f
 
 
 def trust_region(
-    radius: Any = None,
+    radius: ScalarLike | None = None,
     *,
     subproblem: Subproblem = exact,
     curvature: Curvature | Secant = derivatives.hessian,

@@ -72,7 +72,7 @@ class Subject(NamedTuple):
     settings: Settings
 
 
-def word(value: Any) -> str:
+def word(value: object) -> str:
     """A label as it is shown: numbers by four digits."""
     if isinstance(value, (bool, np.bool_)):
         return str(bool(value))

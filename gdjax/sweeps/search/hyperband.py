@@ -3,7 +3,6 @@ r"""Hyperband: successive halving from many short runs to few long ones, one bra
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +10,8 @@ import xarray
 
 from gdjax.runs.run import Run
 from gdjax.sweeps import Halving, Lanes, random, sweep
+from gdjax.sweeps.designs import Space
+from gdjax.types import KeyLike, PyTree
 
 __all__ = ["brackets", "hyperband"]
 
@@ -48,12 +49,12 @@ def brackets(max_steps: int, factor: int = 3, smallest: int = 1) -> list[tuple[i
 
 def hyperband(
     trial: Callable[..., Run],
-    draw: Callable[[int, jax.Array], Mapping[str, Any]] | Mapping[str, Any],
+    draw: Callable[[int, jax.Array], Mapping[str, PyTree]] | Space,
     *,
     factor: int = 3,
     smallest: int = 1,
     lanes: int = 32,
-    key: Any = 0,
+    key: KeyLike = 0,
 ) -> xarray.Dataset:
     """Searches settings with a budget that goes to those that do well early.
 

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 
 from gdjax._internal import control_flow
 from gdjax.runs.run import Run
+from gdjax.types import KeyLike, PyTree
 
 __all__ = ["perturb", "population_based"]
 
@@ -50,7 +51,7 @@ def _exchange(values, share, key):
     return jnp.arange(members).at[order[members - count :]].set(chosen)
 
 
-def _checked(trial: Any, start: Mapping[str, Any], needed: int) -> tuple[Points, int]:
+def _checked(trial: Any, start: Mapping[str, PyTree], needed: int) -> tuple[Points, int]:
     points = {name: jnp.asarray(values) for name, values in start.items()}
     taken = sorted(points.keys() & {"value", "status", "parent", "round", "member"})
     if taken:
@@ -76,13 +77,13 @@ def _checked(trial: Any, start: Mapping[str, Any], needed: int) -> tuple[Points,
 
 def population_based(
     trial: Callable[..., Run],
-    start: Mapping[str, Any],
+    start: Mapping[str, PyTree],
     *,
     rounds: int,
     steps: int,
     share: float = 0.25,
     explore: Callable[[jax.Array, Points], Points] | None = None,
-    key: Any = 0,
+    key: KeyLike = 0,
 ) -> xarray.Dataset:
     """Trains a population and exchanges between rounds, as one compiled program.
 

@@ -10,8 +10,9 @@ import xarray
 from gdjax.runs.run import Run
 from gdjax.sweeps import Range, static, sweep
 from gdjax.sweeps.axes import as_axes
-from gdjax.sweeps.designs import Choices, as_place
+from gdjax.sweeps.designs import Choices, Space, as_place
 from gdjax.sweeps.ranking import judged
+from gdjax.sweeps.values import AxisValues
 
 __all__ = ["ask_and_tell"]
 
@@ -59,7 +60,7 @@ class _Evaluation:
       size: suggestions of a sweep, always as many, so that a program serves all batches.
     """
 
-    def __init__(self, trial: Callable[..., Run], places: Places, axes: Mapping[str, Any], batch: int):
+    def __init__(self, trial: Callable[..., Run], places: Places, axes: Mapping[str, AxisValues], batch: int):
         def evaluated(sample, **others):
             return trial(**sample.settings, **others)
 
@@ -140,8 +141,8 @@ def _maximizes(study: Any, by: str) -> bool:
 def ask_and_tell(
     study: Any,
     trial: Callable[..., Run],
-    space: Mapping[str, Any],
-    axes: Mapping[str, Any] | None = None,
+    space: Space,
+    axes: Mapping[str, AxisValues] | None = None,
     *,
     batch: int = 16,
     rounds: int = 4,
