@@ -9,6 +9,7 @@ those of `jax.lax`.
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "cond",
     "fori_loop",
     "inside_shard_map",
+    "one_program",
     "scan",
     "unchecked",
     "vary_like",
@@ -26,6 +28,12 @@ __all__ = [
 ]
 
 _checked = contextvars.ContextVar("checked", default=True)
+
+one_program = functools.partial(jax.jit, inline=True)
+"""Compiles what a function of arrays does as one program where it is called by itself; elsewhere it changes nothing.
+
+Else each of its operations is a program, compiled when it is first met, and a loop is compiled anew at each call.
+"""
 
 
 @contextlib.contextmanager

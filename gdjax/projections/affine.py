@@ -92,6 +92,7 @@ def halfspace(params: Params, normal: Prefix, offset: ScalarLike) -> Params:
     return back(jnp.where(inside, x, onto))
 
 
+@control_flow.one_program
 def _pseudo_inverse(matrix):
     matrix = jax.lax.stop_gradient(matrix)
     left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
@@ -200,6 +201,18 @@ def _multiplier(x, lower, upper, normal, offset):
     return start + jnp.where(slope > 0, (jnp.sum(normal * here) - offset) / jnp.where(slope > 0, slope, 1), 0)
 
 
+@control_flow.one_program
+def _between(x, lower, upper, normal, offset):
+    """The point of the box on the hyperplane that is nearest; a NaN stays one."""
+    size = jnp.max(jnp.abs(normal))
+    size = jax.lax.stop_gradient(jnp.where(size > 0, size, 1))
+    normal, offset = normal / size, offset / size
+    for _ in range(2):
+        x = x - _multiplier(x, lower, upper, normal, offset) * normal
+    return jnp.clip(x, lower, upper)
+
+
+@control_flow.one_program
 def _reaches(low: Any, high: Any, normal: Any, offset: Any) -> Any:
     r"""Whether :math:`a^T x = b` for an x of the box, to rounding; in NumPy's arrays or JAX's."""
     ends = [jnp.where(normal == 0, 0, normal * jnp.where(normal == 0, 0, bound)) for bound in (low, high)]
@@ -264,9 +277,4 @@ def box_and_hyperplane(
     if unknown:
         found = _reaches(low, high, normal, jnp.asarray(offset, x.dtype))
         x = jnp.where(found & jnp.all(low <= high), x, jnp.nan)
-    size = jnp.max(jnp.abs(normal))
-    size = jax.lax.stop_gradient(jnp.where(size > 0, size, 1))
-    normal, offset = normal / size, jnp.asarray(offset, x.dtype) / size
-    for _ in range(2):
-        x = x - _multiplier(x, low, high, normal, offset) * normal
-    return back(jnp.clip(x, low, high))  # a NaN stays one
+    return back(_between(x, low, high, normal, jnp.asarray(offset, x.dtype)))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from gdjax._internal import control_flow
 from gdjax.projections.numbers import floating, within
 from gdjax.projections.vectors import about, flat
 from gdjax.types import Params, Prefix, ScalarLike
@@ -10,6 +11,7 @@ from gdjax.types import Params, Prefix, ScalarLike
 __all__ = ["l1_ball", "l1_sphere", "shares", "simplex"]
 
 
+@control_flow.one_program
 def shares(x: jax.Array, total: jax.Array) -> jax.Array:
     r""":math:`\max(x - \tau, 0)` with the :math:`\tau` that makes the sum ``total``, for a vector ``x``.
 

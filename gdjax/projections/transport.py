@@ -112,6 +112,24 @@ def _solve(matrix, rows, columns):
     return control_flow.while_loop(unfinished, turn, start)
 
 
+@control_flow.one_program
+def _nearest(matrix, rows, columns):
+    """The projection, and whether there is nothing to project onto."""
+    mass = jnp.sum(columns)
+    empty = jnp.any(rows < 0) | jnp.any(columns < 0) | ((mass <= 0) & (jnp.sum(rows) > 0))
+    columns = columns * (jnp.sum(rows) / jnp.where(mass > 0, mass, 1))
+    fixed = jax.lax.stop_gradient((matrix, rows, columns))
+    fixed_shift = _solve(*fixed).shifted
+    shifted = fixed_shift + (matrix - fixed[0])
+    # One more step from the solution, of which only the derivative is taken: it is that of the solution.
+    support = ~(fixed_shift <= 0)
+    gaps = _gaps(jnp.where(support, shifted, 0), rows, columns)
+    left, right = _move(fixed_shift, gaps, jnp.finfo(matrix.dtype).eps ** 0.75)
+    change = matrix + left[:, None] + right[None, :]
+    change = change - jax.lax.stop_gradient(change)
+    return jnp.where(support, fixed_shift + change, 0), empty
+
+
 def transport_polytope(params: Params, rows: ArrayLike, columns: ArrayLike) -> Params:
     r"""Projects onto :math:`\{X \ge 0 : X 1 = a, \; X^T 1 = b\}` in the Euclidean sense.
 
@@ -150,19 +168,8 @@ def transport_polytope(params: Params, rows: ArrayLike, columns: ArrayLike) -> P
             f"transport_polytope: params of shape {matrix.shape} with rows of shape {rows.shape} and columns "
             f"of shape {columns.shape}; expected (m, n), (m,) and (n,)"
         )
-    mass = jnp.sum(columns)
-    empty = jnp.any(rows < 0) | jnp.any(columns < 0) | ((mass <= 0) & (jnp.sum(rows) > 0))
+    plan, empty = _nearest(matrix, rows, columns)
     if not unknown and arguments.known(empty):
         raise ValueError("transport_polytope: rows have a positive sum, columns none")
-    columns = columns * (jnp.sum(rows) / jnp.where(mass > 0, mass, 1))
-    fixed = jax.lax.stop_gradient((matrix, rows, columns))
-    fixed_shift = _solve(*fixed).shifted
-    shifted = fixed_shift + (matrix - fixed[0])
-    # One more step from the solution, of which only the derivative is taken: it is that of the solution.
-    support = ~(fixed_shift <= 0)
-    gaps = _gaps(jnp.where(support, shifted, 0), rows, columns)
-    left, right = _move(fixed_shift, gaps, jnp.finfo(matrix.dtype).eps ** 0.75)
-    change = matrix + left[:, None] + right[None, :]
-    change = change - jax.lax.stop_gradient(change)
-    plan = jnp.where(support, fixed_shift + change, 0).astype(original.dtype)
+    plan = plan.astype(original.dtype)
     return jnp.where(empty, jnp.nan, plan) if unknown else plan

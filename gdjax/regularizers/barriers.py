@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gdjax._internal import checks
+from gdjax._internal import checks, control_flow
 from gdjax.projections.vectors import each, total
 from gdjax.regularizers.regularizer import Regularizer
 from gdjax.types import ScalarLike
@@ -52,6 +52,7 @@ def log_barrier(weight: ScalarLike = 1.0) -> Regularizer:
 
 
 @jax.custom_jvp
+@control_flow.one_program
 def wright_omega(z: jax.Array) -> jax.Array:
     r"""The solution :math:`\omega > 0` of :math:`\omega + \log \omega = z`, which is :math:`W(e^z)`, for real z.
 

@@ -94,6 +94,7 @@ def _denoised(y, t):
     return control_flow.scan(back, last, state.limits[:n], reverse=True)[1]
 
 
+@control_flow.one_program
 def _prox_vector(y, t):
     n = y.size
     if n == 1:

@@ -22,7 +22,7 @@ from gdjax.linalg.jacobians import (
     spectrum,
 )
 from gdjax.linesearch import Direction, Search, backtracking, descend, unit_step
-from gdjax.objectives import check_residuals
+from gdjax.objectives import Composite, check_residuals
 from gdjax.types import Params, ScalarOrSchedule, Transformation
 
 __all__ = ["covariance", "gauss_newton"]
@@ -168,6 +168,11 @@ def covariance(objective: object, params: Params) -> jax.Array:
     composite = require_composite(objective, "covariance")
     params = checks.float_params(params, "covariance")
     check_residuals(jax.eval_shape(composite.model, params))
+    return _covariance(trees.callables_as_trees(composite), params)
+
+
+@control_flow.one_program
+def _covariance(composite: Composite, params: Params) -> jax.Array:
     x, _ = trees.flat(params)
     at = linearized(composite, params, x.dtype)
     sound = jnp.all(jnp.isfinite(at.jacobian)) & jnp.all(jnp.isfinite(at.outputs))
