@@ -1,12 +1,12 @@
-"""The fixed-length form, fast: unchecked steps in blocks, checked ones only where a block went wrong.
+"""The fixed-length form, fast: unchecked steps, and checked ones only for runs that went wrong.
 
-Between two checks a step is the gradient, the update and nothing else. A block in which a value or a
-gradient was not finite is found at its end: by what params and state carry on, and where they may not,
-by sums to which every step adds nothing but a NaN flag (0 v is NaN where v is not finite). From the
-start of the last sound block the driver's checked step then finds the last finite point.
+An unchecked step is the gradient, the update and nothing else. A run in which a value or a gradient was not
+finite is found at its end: by what params and state carry on, and where they may not, by sums to which every
+step adds nothing but a NaN flag (0 v is NaN where v is not finite). It is then taken again from its start, by
+the driver's checked step, up to its last finite point.
 
-Reverse mode keeps the state at each block's start and goes through a block's steps again when it comes
-to it: memory of about twice the root of the number of steps, for one forward pass more.
+Steps go in blocks. Reverse mode keeps the state at each block's start and goes through a block's steps again
+when it comes to it: memory of about twice the root of the number of steps, for one forward pass more.
 
 One thing goes unseen: a value without log, root or quotient that overflows and is back by the end of
 its block, all its gradients finite.
@@ -30,7 +30,7 @@ __all__ = [
     "Blocks",
     "Position",
     "Unchecked",
-    "back",
+    "again",
     "blocks",
     "checked",
     "in_blocks",
@@ -73,7 +73,7 @@ class Blocks(NamedTuple):
     """How a run of fixed length is cut.
 
     Attributes:
-      length: steps between two checks; all blocks have the same, what is left over is no block.
+      length: steps of a block; all blocks have the same, what is left over is no block.
       number: how many blocks.
       every: steps between two readings of the recorder inside a block.
       keep: of the rows read, one in so many is recorded.
@@ -88,7 +88,7 @@ class Blocks(NamedTuple):
 def blocks(max_steps: int, stride: int | None) -> Blocks:
     """Blocks of about the root of ``max_steps``, which leave over as little as may be.
 
-    Checks cost in proportion to their number, a block gone wrong in proportion to its length.
+    Reverse mode keeps a state for each of them, and for each step of one.
 
     Args:
       max_steps: the run's number of updates.
@@ -133,20 +133,22 @@ class _Watch:
     def flag(self, sums: list[jax.Array], value: Scalar, grad: Params) -> list[jax.Array]:
         return [old + 0 * new for old, new in zip(sums, self.suspects(value, grad), strict=True)]
 
-    def finite(self, sums: list[jax.Array], after: Position) -> Scalar:
-        state = jax.tree.leaves(after[:2])
-        kept = [leaf for leaf, lasting in zip(state, self.lasting, strict=True) if lasting]
-        values = [self.run.value(after)] if self.overflows else []
-        return trees.all_finite([*sums, *kept, *values])
+    def between_blocks(self, after: Position) -> Scalar:
+        return jnp.isfinite(self.run.value(after)) if self.overflows else jnp.asarray(True)
+
+    def at_the_end(self, sums: list[jax.Array], end: Position) -> Scalar:
+        state = jax.tree.leaves(end[:2])
+        return trees.all_finite(
+            [*sums, *(leaf for leaf, is_kept in zip(state, self.lasting, strict=True) if is_kept)]
+        )
 
 
-def _advance(run: Run, start: Position, value: Scalar, cut: Blocks) -> tuple[Position, Position, Scalar, Any]:
+def _advance(run: Run, start: Position, value: Scalar, cut: Blocks) -> tuple[Position, Scalar, Any]:
     """Goes through all blocks with unchecked steps.
 
     Returns:
-      The position after the blocks; the start of the last block up to which everything was finite
-      (of the first block where nothing was); whether everything was finite; and the rows recorded,
-      which are not to be trusted where it was not.
+      The position after the blocks; whether everything was finite; and the rows recorded, which are right as far
+      as it was.
     """
     watch = _Watch(run, start, value)
     reads = recording.reads(run.record, start.params, value)
@@ -171,17 +173,16 @@ def _advance(run: Run, start: Position, value: Scalar, cut: Blocks) -> tuple[Pos
         return carry, read
 
     def block(carry, _):
-        position, sound, finite = carry
-        (after, sums), rows = control_flow.scan(row, (position, watch.zeros), length=cut.length // cut.every)
-        finite = finite & watch.finite(sums, after)
-        return (after, trees.choose(finite, position, sound), finite), rows
+        position, sums, finite = carry
+        (after, sums), rows = control_flow.scan(row, (position, sums), length=cut.length // cut.every)
+        return (after, sums, finite & watch.between_blocks(after)), rows
 
     block = jax.checkpoint(block, prevent_cse=False)
-    (end, sound, finite), rows = control_flow.scan(
-        block, (start, start, jnp.asarray(True)), length=cut.number
+    (end, sums, finite), rows = control_flow.scan(
+        block, (start, watch.zeros, jnp.asarray(True)), length=cut.number
     )
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:: cut.keep], rows)
-    return end, sound, finite, rows
+    return end, finite & watch.at_the_end(sums, end), rows
 
 
 def checked(run: Run, state: State, steps: int | None = None) -> State:
@@ -201,12 +202,10 @@ class Unchecked(NamedTuple):
     Attributes:
       state: the state after them and after the last evaluation.
       finite: whether everything was finite; the state is not to be trusted where it was not.
-      sound: the start of the last block up to which everything was.
     """
 
     state: State
     finite: Scalar
-    sound: Position
 
 
 def in_blocks(run: Run) -> bool:
@@ -227,7 +226,7 @@ def unchecked(
     """
     cut = blocks(run.max_steps, run.record and run.record.stride)
     first = Position(start.params, start.optimizer, start.draws)
-    end, sound, finite, rows = _advance(run, first, start.answer.value, cut)
+    end, finite, rows = _advance(run, first, start.answer.value, cut)
     done = jnp.int32(cut.number * cut.length)
     near = start._replace(
         params=end.params,
@@ -241,8 +240,8 @@ def unchecked(
     left = run.max_steps - cut.number * cut.length
     if left:
         near = checked(run, near, left + 1)
-        return Unchecked(near, (near.steps >= 0) & (near.status != Status.NONFINITE), sound)
-    return Unchecked(*_last(run, near, *look(end)), sound)
+        return Unchecked(near, (near.steps >= 0) & (near.status != Status.NONFINITE))
+    return Unchecked(*_last(run, near, *look(end)))
 
 
 def _last(run: Run, near: State, value: Scalar, grad: Params, after: Position) -> tuple[Any, Scalar]:
@@ -268,24 +267,16 @@ def _last(run: Run, near: State, value: Scalar, grad: Params, after: Position) -
     return state, finite
 
 
-def back(run: Run, start: State, sound: Position, trace: PyTree, lost: bool | Scalar = True) -> State:
-    """The state at the end of a run that was not finite all the way, from where it was last.
+def again(run: Run, start: State, trace: PyTree, lost: bool | Scalar = True) -> State:
+    """The state at the end of a run that was not finite all the way, by checked steps.
 
     Args:
       run: the run.
       start: its first state.
-      sound: where everything was finite.
       trace: what was recorded, of which the rows that the run did not reach become blank.
       lost: whether the run is such a one; else it takes no step.
     """
-    state = start._replace(
-        params=sound.params,
-        optimizer=sound.optimizer,
-        count=sound.draws,
-        draws=sound.draws,
-        status=jnp.where(lost, start.status, jnp.int8(Status.NONFINITE)),
-        trace=None,
-    )
+    state = start._replace(status=jnp.where(lost, start.status, jnp.int8(Status.NONFINITE)), trace=None)
     state = implicit.detached(partial(_to_the_end, run.unrecorded()), state)
     return state._replace(
         trace=None if run.record is None else recording.mask(run.record, trace, state.steps)
@@ -295,8 +286,7 @@ def back(run: Run, start: State, sound: Position, trace: PyTree, lost: bool | Sc
 def through(run: Run, start: State) -> State:
     """The state after all steps of a run whose optimizer keeps no answer of its own.
 
-    Equal to `checked` in everything. A run that was lost goes back to where it was sound last, and finds its end
-    from there by checked steps. No derivative passes through a lost run.
+    Equal to `checked` in everything. A run that was lost is taken `again`. No derivative passes through it.
 
     Args:
       run: as `unchecked` takes it; ``done`` and ``unrecorded`` are used too.
@@ -304,8 +294,8 @@ def through(run: Run, start: State) -> State:
     """
     if not in_blocks(run):
         return checked(run, start)
-    near, finite, sound = unchecked(run, start, run.move)
-    far = back(run, start, sound, near.trace, ~finite)
+    near, finite = unchecked(run, start, run.move)
+    far = again(run, start, near.trace, ~finite)
     keep = ("answer", "steps", "status")
     found = {name: trees.choose(finite, getattr(near, name), getattr(far, name)) for name in keep}
     trace = None if run.record is None else trees.choose(finite, near.trace, far.trace)

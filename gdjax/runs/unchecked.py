@@ -1,4 +1,4 @@
-"""Runs of fixed length in two programs: all steps unchecked, and the way back for those that were not finite.
+"""Runs of fixed length in two programs: all steps unchecked, and checked ones for runs that were not finite.
 
 One program that holds both compiles twice as long, and most runs need only the first. Who drives runs from the host
 makes the second one where some were lost.
@@ -12,14 +12,13 @@ from gdjax.optimizers import answers
 from gdjax.runs import recording, scan
 from gdjax.runs.evaluation import value_and_grad
 from gdjax.runs.run import Run
-from gdjax.runs.scan import Position
 from gdjax.types import Result, Scalar
 
 __all__ = ["recover", "solve"]
 
 
-def solve(run: Run) -> tuple[Result, Scalar, Position] | None:
-    """What a run comes to, whether that can be trusted, and up to where all was finite.
+def solve(run: Run) -> tuple[Result, Scalar] | None:
+    """What a run comes to, and whether that can be trusted.
 
     Where it can be trusted it is what ``run.solve()`` says.
 
@@ -40,7 +39,7 @@ def solve(run: Run) -> tuple[Result, Scalar, Position] | None:
 
     # What a recorder reads is seen on the batch that is due.
     everything = everything and not any(recording.reads(run.record, start.params, start.answer.value))
-    state, finite, sound = scan.unchecked(run, start, on_all_data if everything else run.move)
+    state, finite = scan.unchecked(run, start, on_all_data if everything else run.move)
     if everything:
         answer = state.answer
         result = Result(
@@ -48,17 +47,16 @@ def solve(run: Run) -> tuple[Result, Scalar, Position] | None:
         )
     else:
         result = run.result(state)
-    return result, finite, sound
+    return result, finite
 
 
-def recover(run: Run, sound: Position, rows: Sequence[jax.Array]) -> Result:
+def recover(run: Run, rows: Sequence[jax.Array]) -> Result:
     """What ``run.solve()`` says of a run that was not finite all the way, without its optimizer's state.
 
     Args:
       run: the run.
-      sound: as `solve` returns it.
       rows: the leaves of the trace that `solve` returns.
     """
     start = run.init()
     trace = jax.tree.unflatten(jax.tree.structure(start.trace), rows)
-    return run.result(scan.back(run, start, sound, trace))
+    return run.result(scan.again(run, start, trace))

@@ -127,10 +127,8 @@ class Engine:
             try:
                 inputs = self.plan.inputs(part, self._shape)
                 ran = self.program.run(inputs, lengths(part))
-                if ran.lost is not None:
-                    self.seconds += recover(
-                        *self._trial, inputs, self._options.params, self.program.strides, ran
-                    )
+                if len(ran.lost):
+                    self.seconds += recover(*self._trial, inputs, self._options.params, self.program, ran)
             except jax.errors.JaxRuntimeError as error:
                 self._shrink(error)
                 waiting.append(part)

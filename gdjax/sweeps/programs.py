@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
@@ -21,7 +22,7 @@ from gdjax.sweeps.tracing import Traced, traced
 from gdjax.sweeps.values import whole
 from gdjax.types import PyTree
 
-__all__ = ["ProgramOptions", "Lost", "Program", "Ran", "at_point", "compiled", "trace"]
+__all__ = ["Program", "ProgramOptions", "Ran", "at_point", "compiled", "trace"]
 
 
 class ProgramOptions(NamedTuple):
@@ -38,16 +39,8 @@ class ProgramOptions(NamedTuple):
     mesh: Mesh | None
 
 
-class Lost(NamedTuple):
-    """Runs of fixed length that were not finite all the way.
-
-    Attributes:
-      runs: their places in the chunk, a row each.
-      sound: up to where all was finite, for all runs of the chunk; on the device.
-    """
-
-    runs: np.ndarray
-    sound: PyTree
+_NONE = np.zeros((0, 0), int)
+"""No run is lost: those in lanes are checked at every step."""
 
 
 class Ran(NamedTuple):
@@ -56,12 +49,13 @@ class Ran(NamedTuple):
     Attributes:
       found: its outputs on the host, with the chunk's axes leading.
       ticks: made; 0 without lanes.
-      lost: the runs whose outputs are not to be trusted, or None.
+      lost: places in the chunk, a row each, of runs of fixed length that were not finite all the way: what they came
+        to is not to be trusted.
     """
 
     found: dict[str, np.ndarray]
     ticks: int
-    lost: Lost | None
+    lost: np.ndarray
 
 
 class Program(NamedTuple):
@@ -73,6 +67,7 @@ class Program(NamedTuple):
       compiled: the program itself.
       lanes: None for the grid.
       nbytes: what it needs on a device, inputs aside.
+      unchecked: as `Traced` has it.
     """
 
     run: Callable[[list[PyTree], tuple[int, ...]], Ran]
@@ -80,6 +75,7 @@ class Program(NamedTuple):
     compiled: Compiled
     lanes: Lanes | None
     nbytes: int
+    unchecked: int | None
 
 
 def _nbytes(compiled: Compiled) -> int:
@@ -123,8 +119,8 @@ def _sizes(values: list[PyTree]) -> tuple[list[int], list[int]]:
     return sizes, [i for i, value in enumerate(values) for _ in jax.tree.leaves(value)]
 
 
-def mapped(trial: Traced, values: list[PyTree]) -> Callable[..., tuple[dict[str, jax.Array], PyTree]]:
-    """The trial's outputs, and what says which runs were lost, as a function of whole axes.
+def mapped(trial: Traced, values: list[PyTree]) -> Callable[..., tuple[dict[str, jax.Array], jax.Array]]:
+    """The trial's outputs, and whether they can be trusted, as a function of whole axes.
 
     Where its program shares work between points, there is one ``vmap`` an axis; else a single one over all
     points.
@@ -132,9 +128,9 @@ def mapped(trial: Traced, values: list[PyTree]) -> Callable[..., tuple[dict[str,
     sizes, owners = _sizes(values)
 
     def at(*point):
-        leaves, count = jaxpr_as_fun(trial.program)(*jax.tree.leaves(point)), trial.outputs.num_leaves
-        sound = None if trial.sound is None else jax.tree.unflatten(trial.sound, leaves[count:])
-        return jax.tree.unflatten(trial.outputs, leaves[:count]), sound
+        leaves = jaxpr_as_fun(trial.program)(*jax.tree.leaves(point))
+        finite = leaves.pop() if trial.unchecked is not None else jnp.asarray(True)
+        return jax.tree.unflatten(trial.outputs, leaves), finite
 
     nested, order = plan(trial.program, owners, sizes)
     return _nested(at, order) if nested else _flat(at, sizes)
@@ -180,15 +176,12 @@ def _grid(trial: Traced, values: list[PyTree], options: ProgramOptions) -> Progr
         made = call.compiled
 
     def run(values, lengths):
-        outputs, sound = call(*values)
+        outputs, finite = call(*values)
         meant = tuple(slice(length) for length in lengths)
         found = {name: np.asarray(np.asarray(array)[meant]) for name, array in outputs.items()}
-        if sound is None:
-            return Ran(found, 0, None)
-        lost = np.argwhere(~np.asarray(sound[0])[meant])
-        return Ran(found, 0, Lost(lost, sound[1]) if len(lost) else None)
+        return Ran(found, 0, np.argwhere(~np.asarray(finite)[meant]))
 
-    return Program(run, trial.strides, made, None, _nbytes(made))
+    return Program(run, trial.strides, made, None, _nbytes(made), trial.unchecked)
 
 
 def _shorter(value: Any, parts: int) -> Any:
@@ -223,9 +216,9 @@ def _laned(trial: Traced, values: list[PyTree], options: ProgramOptions) -> Prog
     def run(values, lengths):
         outputs, ticks = call(part, np.array(lengths, np.int32), *values)
         found = {name: _in_order(array, lengths, parts) for name, array in outputs.items()}
-        return Ran(found, int(np.max(ticks)), None)
+        return Ran(found, int(np.max(ticks)), _NONE)
 
-    return Program(run, trial.strides, made, lanes, _nbytes(made))
+    return Program(run, trial.strides, made, lanes, _nbytes(made), None)
 
 
 def _of_one(through: Callable[..., Any]) -> Callable[..., Any]:

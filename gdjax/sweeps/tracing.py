@@ -57,15 +57,15 @@ class Traced(NamedTuple):
       outputs: the structure of the outputs, a dict by name.
       strides: for each recorded variable, the steps between its rows.
       loop: what comes after the start, for runs that go through lanes; else None.
-      sound: the structure of what follows the outputs where a run may have been lost, see `gdjax.runs.unchecked`:
-        whether it can be trusted, and up to where all was finite; else None.
+      unchecked: the steps of a run that takes them so, whose outputs are followed by whether they can be trusted (see
+        `gdjax.runs.unchecked`); else None.
     """
 
     program: ClosedJaxpr
     outputs: Any
     strides: dict[str, int]
     loop: Loop | None
-    sound: Any = None
+    unchecked: int | None = None
 
     @property
     def parts(self) -> tuple[ClosedJaxpr | Jaxpr, ...]:
@@ -156,10 +156,10 @@ def traced(
         if not apart(run):
             divided = unchecked.solve(run)
             if divided is not None:
-                result, finite, sound = divided
+                result, finite = divided
                 found = _results(run, result, params, strides)
-                notes["outputs"], notes["sound"] = map(jax.tree.structure, (found, (finite, sound)))
-                return found, (finite, sound)
+                notes["outputs"], notes["unchecked"] = jax.tree.structure(found), run.max_steps
+                return found, finite
             result = run.solve() if run.stop is None else run.looped()
             return _results(run, result, params, strides)
         state = run.init()
@@ -189,19 +189,19 @@ def traced(
 
     program, shape = jax.make_jaxpr(start, return_shape=True)(*point)
     outputs = notes.get("outputs", jax.tree.structure(shape))
-    return Traced(program, outputs, strides, notes.get("loop"), notes.get("sound"))
+    return Traced(program, outputs, strides, notes.get("loop"), notes.get("unchecked"))
 
 
 def recovering(one: Callable[..., PyTree], params: bool) -> Callable[..., dict[str, jax.Array]]:
-    """What a run that was lost came to: ``(point, sound, rows) -> outputs``, given what `traced` made of it.
+    """What a run that was lost came to: ``(point, rows) -> outputs``, given what `traced` made of its trace.
 
     Args:
       one: the trial as a function of one point.
       params: whether the results' params are outputs.
     """
 
-    def recover(point, sound, rows):
+    def recover(point, rows):
         run = one(*point)
-        return _results(run, unchecked.recover(run, sound, rows), params, {})
+        return _results(run, unchecked.recover(run, rows), params, {})
 
     return recover

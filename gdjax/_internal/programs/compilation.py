@@ -14,7 +14,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from gdjax._internal.programs import jaxprs, primitives
 
-__all__ = ["compile_briefly", "jit"]
+__all__ = ["compile_for", "jit"]
 
 PLENTY = 2**30
 """Bytes gone through beyond which a program's own speed counts for more than the compiler's."""
@@ -75,6 +75,17 @@ def _options() -> _Options:
         return _Options(_QUICK, _QUICK | _AS_IT_COMES, True)
     # From version 0.11 of jaxlib on there are no older emitters.
     return _Options({}, _AS_IT_COMES if _accepted(_AS_IT_COMES) else {}, False)
+
+
+def _size(program: Any) -> int:
+    return jaxprs.attempt(jaxprs.working_set, program, otherwise=PLENTY)
+
+
+def _wanted(program: Any, turns: int) -> str | None:
+    """Which of the `_Options` a program is worth; none where its own speed counts for more than the compiler's."""
+    if _size(program) * turns >= PLENTY:
+        return None
+    return "quickest" if jaxprs.attempt(jaxprs.work, program, turns, otherwise=PLENTY) <= LITTLE else "quick"
 
 
 def _traced(leaves: Iterable[Any]) -> bool:
@@ -180,11 +191,9 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
         return lambda structure, *leaves: one(structure, *leaves)[0]
 
     def choose(program: Any, leaves: Any, turns: int) -> _Way:
-        size = jaxprs.attempt(jaxprs.working_set, program.jaxpr, otherwise=PLENTY)
-        numbers = jaxprs.attempt(jaxprs.work, program.jaxpr, turns, otherwise=PLENTY)
-        options = "quickest" if numbers <= LITTLE else "quick"
-        whole = compiled(options if size * turns < PLENTY else None)
-        small = _options().kernel and size <= SMALL and _on_one_device((*leaves, *program.consts))
+        options = _wanted(program.jaxpr, turns)
+        whole, small = compiled(options), options and _options().kernel and _size(program.jaxpr) <= SMALL
+        small = small and _on_one_device((*leaves, *program.consts))
         small = small and jaxprs.attempt(primitives.elemental, program.jaxpr, otherwise=False)
         return _Way(kernel(options), whole) if small else _Way(whole)
 
@@ -215,11 +224,12 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
     return call
 
 
-def compile_briefly(lowered: Any) -> Any:
-    """Compiles what is to run for a moment only, in a fifth of the time, to machine code that nothing is done for.
+def compile_for(traced: Any, turns: int) -> Any:
+    """Compiles a traced function as well as it pays: what is small in half the time or less.
 
     Args:
-      lowered: what ``jax.jit(function).lower`` returns.
+      traced: what ``jax.jit(function).trace`` returns.
+      turns: how often its program goes through what it holds.
     """
-    options = _options().quickest if jax.default_backend() == "cpu" else {}
-    return lowered.compile(compiler_options=options)
+    wanted = _wanted(traced.jaxpr.jaxpr, turns) if jax.default_backend() == "cpu" else None
+    return traced.lower().compile(compiler_options=None if wanted is None else getattr(_options(), wanted))
