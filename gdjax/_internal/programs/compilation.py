@@ -81,10 +81,13 @@ def _size(program: Any) -> int:
     return jaxprs.attempt(jaxprs.working_set, program, otherwise=PLENTY)
 
 
-def _wanted(program: Any, turns: int) -> str | None:
-    """Which of the `_Options` a program is worth; none where its own speed counts for more than the compiler's."""
-    if _size(program) * turns >= PLENTY:
-        return None
+def _pays(program: Any, turns: int) -> bool:
+    """Whether the compiler's time counts for more than a program's own speed."""
+    return _size(program) * turns < PLENTY
+
+
+def _pace(program: Any, turns: int) -> str:
+    """Which of the `_Options` suits what a program has to do."""
     return "quickest" if jaxprs.attempt(jaxprs.work, program, turns, otherwise=PLENTY) <= LITTLE else "quick"
 
 
@@ -191,8 +194,9 @@ def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable
         return lambda structure, *leaves: one(structure, *leaves)[0]
 
     def choose(program: Any, leaves: Any, turns: int) -> _Way:
-        options = _wanted(program.jaxpr, turns)
-        whole, small = compiled(options), options and _options().kernel and _size(program.jaxpr) <= SMALL
+        options = _pace(program.jaxpr, turns)
+        whole = compiled(options if _pays(program.jaxpr, turns) else None)
+        small = _options().kernel and _size(program.jaxpr) <= SMALL
         small = small and _on_one_device((*leaves, *program.consts))
         small = small and jaxprs.attempt(primitives.elemental, program.jaxpr, otherwise=False)
         return _Way(kernel(options), whole) if small else _Way(whole)
@@ -231,5 +235,7 @@ def compile_for(traced: Any, turns: int) -> Any:
       traced: what ``jax.jit(function).trace`` returns.
       turns: how often its program goes through what it holds.
     """
-    wanted = _wanted(traced.jaxpr.jaxpr, turns) if jax.default_backend() == "cpu" else None
-    return traced.lower().compile(compiler_options=None if wanted is None else getattr(_options(), wanted))
+    program = traced.jaxpr.jaxpr
+    briefly = jax.default_backend() == "cpu" and _pays(program, turns)
+    options = getattr(_options(), _pace(program, turns)) if briefly else None
+    return traced.lower().compile(compiler_options=options)
