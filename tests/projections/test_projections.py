@@ -474,3 +474,24 @@ def test_bound_numbers_cross_jit():
         assert float(jnp.sum(shrink(ball, jnp.array([3.0, 3.0])))) == radius
     assert len(traces) == 1
     assert gdjax.projections is projections
+
+
+# Of shapes that no other test has: the first call compiles.
+SECOND = {
+    "transport": lambda: projections.transport_polytope(jnp.eye(7), jnp.ones(7), jnp.ones(7)),
+    "box and hyperplane": lambda: projections.box_and_hyperplane(jnp.arange(11.0), 0.0, 1.0, 1.0, 2.0),
+    "total variation": lambda: regularizers.total_variation(0.5).prox(jnp.arange(11.0), 1.0),
+    "covariance": lambda: gdjax.covariance(PLANE, jnp.ones(2)),
+}
+PLANE = gdjax.least_squares(lambda p: p[0] * jnp.arange(11.0) + p[1] - 1)
+
+
+@pytest.mark.parametrize("call", SECOND.values(), ids=SECOND)
+def test_a_second_call_compiles_nothing(call, caplog):
+    with jax.log_compiles():
+        first = call()
+        assert "compilation" in caplog.text
+        caplog.clear()
+        second = call()
+    assert "compilation" not in caplog.text
+    np.testing.assert_array_equal(first, second)
