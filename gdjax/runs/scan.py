@@ -33,6 +33,7 @@ __all__ = [
     "again",
     "blocks",
     "checked",
+    "divides",
     "in_blocks",
     "through",
     "unchecked",
@@ -213,16 +214,19 @@ def in_blocks(run: Run) -> bool:
     return blocks(run.max_steps, run.record and run.record.stride).number > 0
 
 
-def unchecked(
-    run: Run, start: State, look: Callable[[Position], tuple[Scalar, Params, Position]]
-) -> Unchecked:
+def divides(run: Run) -> bool:
+    """Whether blocks take all steps of a run; else the last ones are checked, and the last evaluation with them."""
+    return run.max_steps % blocks(run.max_steps, run.record and run.record.stride).length == 0
+
+
+def unchecked(run: Run, start: State, look: Callable[[Position], tuple[Scalar, Params, Position]]) -> Unchecked:
     """Takes all steps of a run `in_blocks` unchecked, and says whether they can be trusted.
 
     Args:
       run: a `gdjax.Run`, of which ``value``, ``propose``, ``move``, ``step``, ``draws_batches``, ``record`` and
         ``max_steps`` are used.
       start: its first state.
-      look: value and gradient at the last position, and the one after it.
+      look: value and gradient at the last position, and the one after it; not asked where blocks leave steps over.
     """
     cut = blocks(run.max_steps, run.record and run.record.stride)
     first = Position(start.params, start.optimizer, start.draws)
@@ -237,9 +241,8 @@ def unchecked(
         status=jnp.where(finite, start.status, jnp.int8(Status.NONFINITE)),
         trace=None if run.record is None else recording.fill(start.trace, rows),
     )
-    left = run.max_steps - cut.number * cut.length
-    if left:
-        near = checked(run, near, left + 1)
+    if not divides(run):
+        near = checked(run, near, run.max_steps - cut.number * cut.length + 1)
         return Unchecked(near, (near.steps >= 0) & (near.status != Status.NONFINITE))
     return Unchecked(*_last(run, near, *look(end)))
 

@@ -39,6 +39,7 @@ def solve(run: Run) -> tuple[Result, Scalar] | None:
 
     # What a recorder reads is seen on the batch that is due.
     everything = everything and not any(recording.reads(run.record, start.params, start.answer.value))
+    everything = everything and scan.divides(run)
     state, finite = scan.unchecked(run, start, on_all_data if everything else run.move)
     if everything:
         answer = state.answer

@@ -48,8 +48,15 @@ def uneven(rate):
     return gdjax.Run(quartic, jnp.array([1.5, -2.0]), optax.sgd(rate), stop=None, max_steps=61)
 
 
+def uneven_mini_batches(rate):
+    objective = gdjax.finite_sum(batched, DATA, 6)
+    return gdjax.Run(objective, 3 * jnp.ones(2), optax.sgd(rate), stop=None, max_steps=61, key=3)
+
+
 @pytest.mark.smoke
-@pytest.mark.parametrize("trial", [plain, recorded, mini_batches, one_batch_a_seed, uneven])
+@pytest.mark.parametrize(
+    "trial", [plain, recorded, mini_batches, one_batch_a_seed, uneven, uneven_mini_batches]
+)
 def test_every_run_is_the_run_alone(trial):
     found = gdjax.sweep(trial, {"rate": RATES}, params=True, progress=False)
     alone = jax.jit(jax.vmap(lambda rate: trial(rate).solve()._replace(state=None)))(RATES)
