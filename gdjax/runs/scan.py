@@ -219,7 +219,9 @@ def divides(run: Run) -> bool:
     return run.max_steps % blocks(run.max_steps, run.record and run.record.stride).length == 0
 
 
-def unchecked(run: Run, start: State, look: Callable[[Position], tuple[Scalar, Params, Position]]) -> Unchecked:
+def unchecked(
+    run: Run, start: State, look: Callable[[Position], tuple[Scalar, Params, Position]]
+) -> Unchecked:
     """Takes all steps of a run `in_blocks` unchecked, and says whether they can be trusted.
 
     Args:
