@@ -18,6 +18,12 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")]
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache", help="Keep compiled programs for the next command, in the user's cache folder."
+    ),
+]
 
 
 @app.command()
@@ -26,6 +32,7 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the digits in each run.")] = 12,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds for each learning rate.")] = 8,
     rates: Annotated[int, typer.Option(min=2, help="Learning rates for each optimizer.")] = 24,
+    keep: Cache = True,
 ) -> None:
     """Sweep five optimizers over learning rates and seeds on handwritten digits.
 
@@ -36,9 +43,11 @@ def demo(
 
       gdjax demo --out digits
     """
+    from gdjax.cli import cache
     from gdjax.cli import demo as command
 
-    command.run(out, epochs=epochs, seeds=seeds, rates=rates)
+    with cache.programs(keep):
+        command.run(out, epochs=epochs, seeds=seeds, rates=rates)
 
 
 @app.command()
@@ -55,6 +64,7 @@ def race(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The picture: .png, .pdf or .svg; .gif moves.")
     ] = Path("race.png"),
+    keep: Cache = True,
 ) -> None:
     """Race optimizers on a function of two variables, draw their paths and print where they end.
 
@@ -66,9 +76,11 @@ def race(
 
       gdjax race adam nesterov --problem beale --start=-1,1.5 --steps 300 --out race.gif
     """
+    from gdjax.cli import cache
     from gdjax.cli import race as command
 
-    command.run(optimizers or command.DEFAULT, problem, start, steps, out)
+    with cache.programs(keep):
+        command.run(optimizers or command.DEFAULT, problem, start, steps, out)
 
 
 @app.command()
@@ -82,6 +94,7 @@ def sweep(
     ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="How many processes there are.")] = None,
     process: Annotated[int | None, typer.Option(min=0, help="Which of them this is.")] = None,
+    keep: Cache = True,
 ) -> None:
     r"""Sweep what a TOML file describes, and write the labelled dataset chunk by chunk.
 
@@ -113,12 +126,14 @@ def sweep(
 
       hidden = \[32, 32]
     """
+    from gdjax.cli import cache
     from gdjax.cli import sweep as command
 
     cluster = (coordinator, processes, process)
     if not distributed and cluster != (None, None, None):
         raise typer.BadParameter("--coordinator, --processes and --process need --distributed")
-    command.run(file, command.Cluster(*cluster) if distributed else None)
+    with cache.programs(keep):
+        command.run(file, command.Cluster(*cluster) if distributed else None)
 
 
 @app.command()

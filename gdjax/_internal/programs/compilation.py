@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
 
@@ -156,11 +155,11 @@ def _one_kernel(plain: Any, options: dict[str, Any]) -> Callable[..., tuple[Any,
     return call
 
 
-def _form(leaf: Any) -> tuple[Any, ...]:
+def _form(leaf: Any) -> Any:
     """What the choice of a way depends on, of an array or a number that a program takes."""
-    if isinstance(leaf, jax.Array):
-        return leaf.shape, leaf.dtype, leaf.sharding
-    return type(leaf), np.shape(leaf), getattr(leaf, "dtype", None)
+    if isinstance(leaf, float | int):  # most are settings
+        return type(leaf)
+    return getattr(leaf, "shape", None), getattr(leaf, "dtype", None), getattr(leaf, "sharding", None)
 
 
 def jit(function: Callable[[Any], Any], times: Callable[[Any], int]) -> Callable[[Any], Any]:
