@@ -54,7 +54,7 @@ Scalar: TypeAlias = jax.Array
 ScalarLike: TypeAlias = float | np.floating | np.integer | np.ndarray | jax.Array
 """A real number: Python's, NumPy's, an array of shape ``()``, or a tracer of one."""
 
-ScalarOrSchedule: TypeAlias = ScalarLike | Callable[[jax.Array], ScalarLike]
+ScalarOrSchedule: TypeAlias = ScalarLike | Callable[[jax.Array], ScalarLike] | optax.Schedule
 """A number, or a function of the count of updates made: a schedule of `gdjax.schedules` or optax."""
 
 KeyLike: TypeAlias = int | jax.Array

@@ -116,7 +116,7 @@ def third_party(path):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                found.add(node.module.split(".")[0])
+                found.add(str(node.module).split(".")[0])
             elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 stack.append(node)
     return found - set(sys.stdlib_module_names) - {"gdjax"}
@@ -215,11 +215,12 @@ def test_numeric_constants_say_why(path):
     assert not list(undocumented_numbers(path))
 
 
-def code_lines(function):
+def code_lines(function: typing.Any):
     """Lines of a function without its docstring."""
     first, length = function.body[0], function.end_lineno - function.lineno + 1
+    said = first.end_lineno - first.lineno + 1
     documented = isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str)
-    return length - (first.end_lineno - first.lineno + 1 if documented else 0)
+    return length - (said if documented else 0)
 
 
 @pytest.mark.parametrize("path", FILES, ids=label)

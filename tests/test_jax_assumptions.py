@@ -68,7 +68,9 @@ CALLS = {"jit": jax.jit, "custom_jvp": lambda f: jax.nn.relu, "checkpoint": jax.
 @pytest.mark.parametrize("name", CALLS)
 def test_calls_have_their_names_and_one_program(name):
     eqn = equation(CALLS[name](lambda x: jnp.maximum(x, 0.0)), jnp.arange(-1.0, 2.0))
-    program, constants = jaxprs.called(eqn, dense_layers._CALLS | nan_flow._CALLS)
+    found = jaxprs.called(eqn, dense_layers._CALLS | nan_flow._CALLS)
+    assert found is not None
+    program, constants = found
     (found,) = jaxprs.evaluate(program, constants, [jnp.arange(-1.0, 2.0)])
     assert found.tolist() == [0.0, 0.0, 1.0]
 
@@ -159,6 +161,7 @@ def test_runs_are_laid_out_innermost():
 def test_programs_say_what_memory_they_take():
     compiled = jax.jit(lambda x: jnp.sort(x) @ x).lower(jnp.ones(1000)).compile()
     memory = compiled.memory_analysis()
+    assert memory is not None
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes > 0
 
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email.parser import Parser
@@ -34,6 +35,25 @@ def test_wheel_holds_the_whole_package_and_nothing_else(wheel):
     assert any(name.endswith(".npz") for name in inside), "the demo's data ships with the package"
 
 
+def test_sdist_holds_all_that_its_own_tests_read(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("gdjax", "tests", "docs", "experiments", "findings", "tools", ".ci", ".github"):
+        files = [
+            path
+            for path in (ROOT / folder).rglob("*")
+            if path.suffix in (".py", ".md", ".yml", ".toml", ".npz")
+        ]
+        kept = {
+            str(path.relative_to(ROOT)) for path in [*files, ROOT / ".ci" / "run"] if "out" not in path.parts
+        }
+        assert kept <= inside, f"the sdist lacks {sorted(kept - inside)}"
+    assert {"README.md", "CITATION.cff", "CONTRIBUTING.md", "mkdocs.yml", "noxfile.py"} <= inside
+
+
 @pytest.mark.smoke
 def test_metadata(wheel):
     name = next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
@@ -55,7 +75,7 @@ def test_dependencies_are_ranges():
 
 
 def packages(requirements):
-    names = {re.match(r"[\w-]+", each)[0] for each in requirements}
+    names = {each[0] for each in map(re.compile(r"[\w-]+").match, requirements) if each}
     return {{"pillow": "PIL", "scikit-learn": "sklearn"}.get(name, name.replace("-", "_")) for name in names}
 
 

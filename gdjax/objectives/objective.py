@@ -6,7 +6,7 @@ A plain function ``params -> scalar`` is an objective. `finite_sum` draws mini-b
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ __all__ = [
     "Composite",
     "Mean",
     "Objective",
+    "ObjectiveLike",
     "check_residuals",
     "finite_sum",
     "is_half_squares",
@@ -50,6 +51,10 @@ class Objective(NamedTuple):
     at: Callable[[PyTree], ValueFn]
     sample: Callable[[jax.Array, ScalarLike], PyTree] | None = None
     full: ValueFn | None = None
+
+
+ObjectiveLike: TypeAlias = Callable[[Params], ScalarLike] | Objective
+"""What a run minimizes: a function of the parameters that returns a number, or an `Objective`."""
 
 
 @register_dataclass

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from gdjax.plots import selection, styles
-from gdjax.types import ScalarLike
 
 __all__ = ["convergence"]
 
@@ -66,7 +66,7 @@ def convergence(
     variable: str | None = None,
     *,
     over: str | Iterable[str] = (),
-    optimum: ScalarLike | xr.DataArray | None = None,
+    optimum: ArrayLike | None = None,
     band: tuple[float, float] = (0.25, 0.75),
     facet: str | None = None,
     ax: Axes | None = None,

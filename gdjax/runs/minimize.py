@@ -7,7 +7,14 @@ import optax
 
 from gdjax._internal import trees
 from gdjax._internal.programs import compilation
-from gdjax.objectives import Composite, Objective, differentiability, differentiation, is_least_squares
+from gdjax.objectives import (
+    Composite,
+    Objective,
+    ObjectiveLike,
+    differentiability,
+    differentiation,
+    is_least_squares,
+)
 from gdjax.runs.recording import Record
 from gdjax.runs.run import Run
 from gdjax.stopping import DEFAULT, StopCriterion
@@ -65,7 +72,7 @@ def _refuse_batches(objective: object) -> None:
         )
 
 
-def default_optimizer(objective: ValueFn | Objective, params: Params) -> tuple[Method, Transformation]:
+def default_optimizer(objective: ObjectiveLike, params: Params) -> tuple[Method, Transformation]:
     """The method that `minimize` takes where none is given, and its name.
 
     ==========================================  ==================================  =================================
@@ -95,7 +102,7 @@ def default_optimizer(objective: ValueFn | Objective, params: Params) -> tuple[M
       'levenberg_marquardt()'
     """
     _refuse_batches(objective)
-    value_fn = objective.at(None) if isinstance(objective, Objective) else objective
+    value_fn: Any = objective.at(None) if isinstance(objective, Objective) else objective
     choice = _choose(value_fn, jax.eval_shape(lambda p: p, params), is_least_squares(value_fn))
     return choice.method, choice.optimizer
 
@@ -116,7 +123,7 @@ _solve_default = compilation.jit(_solve_by_default, lambda run: run.max_steps)
 
 
 def minimize(
-    objective: ValueFn | Objective,
+    objective: ObjectiveLike,
     params: Params,
     optimizer: optax.GradientTransformation | None = None,
     *,

@@ -10,7 +10,7 @@ from jax.tree_util import register_pytree_node_class
 
 from gdjax._internal import checks, control_flow, trees
 from gdjax._internal.programs import exporting, lanes
-from gdjax.objectives import Objective, implicit
+from gdjax.objectives import Objective, ObjectiveLike, implicit
 from gdjax.objectives.implicit import Found
 from gdjax.optimizers import answers
 from gdjax.runs import recording, scan
@@ -80,7 +80,7 @@ class Run:
 
     def __init__(
         self,
-        objective: ValueFn | Objective,
+        objective: ObjectiveLike,
         params: Params,
         optimizer: optax.GradientTransformation,
         *,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdjax.types import Scalar
+from gdjax.types import ScalarLike
 
 __all__ = ["Halving", "Rungs", "blank", "levels", "lost", "noted"]
 
@@ -64,7 +64,7 @@ def blank(rungs: int, lanes: int, runs: int, dtype: np.dtype) -> Rungs:
     return Rungs(jnp.zeros(lanes, jnp.int32), jnp.full((rungs, runs), jnp.nan, dtype))
 
 
-def noted(rungs: Rungs, lane: Scalar, run: Scalar, value: Scalar) -> Rungs:
+def noted(rungs: Rungs, lane: ScalarLike, run: ScalarLike, value: ScalarLike) -> Rungs:
     """Notes the value of a lane's run at the rung that it has come to; NaN counts as infinite."""
     value = jnp.where(jnp.isnan(value), jnp.inf, value).astype(rungs.values.dtype)
     values = rungs.values.at[rungs.climbed[lane], run].set(value)

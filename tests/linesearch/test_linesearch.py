@@ -104,7 +104,7 @@ def test_nonfinite_trials_count_as_too_long(search, bad, x64):
 def test_gives_up_where_nothing_gains(search, x64):
     """The slope says down, the values say up."""
     search = SEARCHES[search]()
-    bracket = search.init(jnp.asarray(1.0), jnp.asarray(-1.0), jnp.asarray(1.0))
+    bracket, decision = search.init(jnp.asarray(1.0), jnp.asarray(-1.0), jnp.asarray(1.0)), None
     for _ in range(40):
         trial = Point(bracket.step, 1 + bracket.step, jnp.asarray(1.0))
         decision, bracket = search.update(bracket, trial, jnp.asarray(0.0), jnp.asarray(FAR))

@@ -120,7 +120,9 @@ def bytes_to_differentiate(method, steps):
         )
         return run.value
 
-    return jax.jit(jax.grad(final)).lower(0.01).compile().memory_analysis().temp_size_in_bytes
+    memory = jax.jit(jax.grad(final)).lower(0.01).compile().memory_analysis()
+    assert memory is not None
+    return memory.temp_size_in_bytes
 
 
 @pytest.mark.slow

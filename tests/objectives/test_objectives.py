@@ -77,6 +77,7 @@ def test_with_replacement_draws_uniformly_and_repeats():
 def test_rows_of_a_tree_stay_together():
     data = {"x": jnp.arange(20.0).reshape(10, 2), "y": jnp.arange(10) * 2}
     objective = gdjax.finite_sum(lambda w, batch: w * jnp.mean(batch["x"]), data, 5)
+    assert objective.sample is not None
     batch = objective.sample(jax.random.key(0), 3)
     np.testing.assert_array_equal(batch["x"][:, 0], batch["y"])
 
@@ -84,10 +85,12 @@ def test_rows_of_a_tree_stay_together():
 def test_batches_average_to_the_whole():
     data = jnp.asarray(np.random.default_rng(0).normal(size=24), jnp.float32)
     objective = gdjax.finite_sum(lambda w, batch: jnp.mean((batch - w) ** 2), data, 6)
+    assert objective.sample is not None
     grads = [jax.grad(objective.at(objective.sample(jax.random.key(0), i)))(0.3) for i in range(4)]
     np.testing.assert_allclose(np.mean(grads), jax.grad(objective.full)(0.3), rtol=1e-5)
     whole = gdjax.finite_sum(lambda w, batch: jnp.mean((batch - w) ** 2), data)
     assert whole.sample is None
+    assert objective.full is not None
     np.testing.assert_allclose(whole.at(None)(0.3), objective.full(0.3), rtol=1e-6)
 
 

@@ -108,6 +108,7 @@ def test_the_default_method_and_supervised():
     found = gdjax.minimize(gdjax.finite_sum(loss, data), jnp.zeros(D))
     np.testing.assert_allclose(found.params, np.arange(1.0, D + 1), rtol=1e-3)
     seen = gdjax.objectives.supervised(lambda w, x: x @ w, lambda out, y: (out - y) ** 2, data, 4)
+    assert seen.sample is not None
     batch = seen.sample(jax.random.key(0), 0)
     assert float(seen.at(batch)(jnp.ones(D))) == pytest.approx(float(loss(jnp.ones(D), batch)))
 
@@ -119,6 +120,8 @@ def test_made_inside_compiled_code_and_mapped():
 
     def batch(key, inputs):
         objective = gdjax.finite_sum(loss, (inputs, TARGETS), 4)
+        assert objective.sample is not None
+        assert objective.full is not None
         value_and_grad = jax.value_and_grad(objective.at(objective.sample(key, 3)))
         return *value_and_grad(jnp.ones(D)), objective.full(jnp.ones(D))
 

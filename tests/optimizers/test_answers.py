@@ -117,9 +117,9 @@ def test_every_wrapper_keeps_what_holds(name):
     state = answers.with_held(held_back, first)
     assert jax.tree.structure(state) == jax.tree.structure(first)
     np.testing.assert_allclose(answers.penalty(state, params), l1.value(params), rtol=1e-6)
-    unknowns, equations, value_fn = answers.conditions(
-        lambda p: jnp.sum(p["a"]) + jnp.sum(p["b"] ** 2), params, state
-    )
+    held = answers.conditions(lambda p: jnp.sum(p["a"]) + jnp.sum(p["b"] ** 2), params, state)
+    assert held is not None
+    unknowns, equations, value_fn = held
     np.testing.assert_allclose(value_fn(params), 0.6 + 4.0 + 0.5 * 4.6, rtol=1e-6)
     found = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(equations(unknowns))])
     # The point less its proximal step of length 1 (the rate before the first update): 0.1 - 1 is cut to -0.4.
@@ -133,6 +133,7 @@ def test_mini_batches_report_what_is_minimized():
     objective = gdjax.finite_sum(lambda w, b: jnp.mean((b[0] @ w - b[1]) ** 2), data, 16)
     method = wrapped(gdjax.proximal_gradient(0.05, regularizers.l1(0.5)))
     run = gdjax.minimize(objective, jnp.zeros(5), method, stop=None, max_steps=20, key=0)
+    assert objective.full is not None
     expected = objective.full(run.params) + 0.5 * jnp.sum(jnp.abs(run.params))
     np.testing.assert_allclose(run.value, expected, rtol=1e-6)
 
@@ -206,6 +207,7 @@ def test_a_state_crosses_a_loop_by_hand():
     assert jax.tree.structure(state) == jax.tree.structure(first)
     np.testing.assert_allclose(params, [0.6, 19 / 60, 0.0], atol=1e-5)
     held = answers.conditions(objective(1.0), params, state)
+    assert held is not None
     np.testing.assert_allclose(held.equations(held.unknowns)[0], 0, atol=1e-5)
     # A state may be donated: it holds no buffer of the method's own.
     bounds = first[1].optimality.settings

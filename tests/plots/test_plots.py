@@ -72,6 +72,7 @@ def test_heatmap_hatches_what_diverged(runs):
     ax = plots.heatmap(runs, "learning_rate", "optimizer")
     (mesh,) = [each for each in ax.collections if isinstance(each, QuadMesh)]
     drawn = mesh.get_array()
+    assert drawn is not None
     assert drawn.shape == (2, 4)
     np.testing.assert_array_equal(np.ma.getmaskarray(drawn), [[False] * 4, [False] * 3 + [True]])
     assert drawn[0, 1] == pytest.approx(1.1)  # the median of 1.0, 1.1 and 1.2
@@ -154,6 +155,8 @@ def test_trajectories_mark_start_end_and_optimum(runs):
     problem = gdjax.problems.himmelblau()
     ax = plots.trajectories(runs.isel(learning_rate=0, seed=0), problem, variable="x")
     assert sorted(labels(ax)) == ["adam", "optimum", "sgd", "start"]
+    assert problem.window is not None
+    assert problem.optimum is not None
     assert ax.get_xlim() == problem.window[0]
     lines = {line.get_label(): line for line in ax.lines}
     np.testing.assert_allclose(lines["sgd"].get_xdata(), 0.9**STEPS)
@@ -264,7 +267,7 @@ def test_sensitivity_keeps_lines_apart_when_one_runs_away(runs):
     ax = plots.learning_rate_sensitivity(far)
     assert ax.get_ylim()[1] < 100
     marks = [line for line in ax.lines if line.get_marker() == "^" and line.get_linestyle() == "None"]
-    assert [float(x) for line in marks for x in line.get_xdata()] == [RATES[3]]
+    assert [float(x) for line in marks for x in np.asarray(line.get_xdata())] == [RATES[3]]
 
 
 def test_convergence_of_like_numbers_is_linear_and_one_line_that_runs_away_leaves_it():

@@ -93,9 +93,9 @@ def written(runs, tmp_path, **options):
 
 
 def data_of(text):
-    return json.loads(
-        re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1]
-    )
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
 
 
 # The page without its scripts
@@ -484,7 +484,9 @@ def test_sorting_filtering_keys_and_hover(tmp_path):
     assert "sort=median" in probe["address"]
     middle = float(runs.value.sel(optimizer="adam").isel(learning_rate=1).median())
     assert probe["map"].startswith("learning rate 0.002371, optimizer adam; median value ")
-    assert float(re.search(r"median value ([\d.]+)", probe["map"])[1]) == pytest.approx(middle, rel=1e-3)
+    shown = re.search(r"median value ([\d.]+)", probe["map"])
+    assert shown is not None
+    assert float(shown[1]) == pytest.approx(middle, rel=1e-3)
     assert probe["map"].endswith("5 max steps")
     assert probe["tip"]
     assert probe["hover"] == "learning rate 1, optimizer sgd\nno run that did not fail\n5 nonfinite"
@@ -492,7 +494,9 @@ def test_sorting_filtering_keys_and_hover(tmp_path):
     assert probe["apart"] == ["2", "0"]
     final = float(sweeps.best(runs, over="seed").loss.isel(step=-1).median())
     assert probe["curve"].startswith(f"step 39; optimizer {first}, learning rate")
-    assert float(re.search(r": ([\d.]+) \(", probe["curve"])[1]) == pytest.approx(final, rel=1e-3)
+    shown = re.search(r": ([\d.]+) \(", probe["curve"])
+    assert shown is not None
+    assert float(shown[1]) == pytest.approx(final, rel=1e-3)
     assert (probe["none"], probe["one"]) == (0, 1)
     assert probe["legend"].startswith("optimizer ")
     assert len(probe["table"]) == len(expected)

@@ -150,12 +150,14 @@ def test_contract(name, wide):
 @pytest.mark.parametrize("name", LEARNING)
 def test_learning_problems_take_batches_and_keep_their_optimum(name):
     full, drawn = problems.catalogue[name](), problems.catalogue[name](batch_size=32)
+    assert isinstance(drawn.objective, gdjax.Objective)
     assert drawn.objective.sample is not None
     point = full.start(jax.random.key(1))
     value = jax.jit(full.value_fn)(point)
     np.testing.assert_allclose(jax.jit(drawn.value_fn)(point), value, rtol=1e-6)
     run = gdjax.minimize(drawn.objective, point, gdjax.adam(0.02), key=0, stop=None, max_steps=60)
     assert run.value < value
+    assert full.metrics is not None
     for metric in full.metrics.values():
         assert jax.eval_shape(metric, run.params).shape == ()
 
@@ -165,6 +167,7 @@ def test_ridge_against_scikit_learn(x64):
     problem = problems.ridge(weight_decay=0.3)
     oracle = Ridge(alpha=0.3 * len(train.targets), solver="cholesky").fit(train.features, train.targets)
     optimum = problem.optimum
+    assert optimum is not None
     np.testing.assert_allclose(optimum.params["weights"], oracle.coef_, rtol=1e-9)
     assert float(optimum.params["bias"]) == pytest.approx(oracle.intercept_, rel=1e-10)
     value, gradient = jax.value_and_grad(problem.value_fn)(optimum.params)
@@ -190,6 +193,7 @@ def test_logistic_regression_against_scikit_learn(x64):
     oracle = LogisticRegression(C=strength, tol=1e-10, max_iter=1000).fit(train.features, train.targets)
     params = newton(problem)
     np.testing.assert_allclose(params["weights"], oracle.coef_[0], rtol=1e-3, atol=1e-4)
+    assert problem.metrics is not None
     accuracy = float(problem.metrics["test_accuracy"](params))
     assert accuracy == pytest.approx(oracle.score(test.features, test.targets), abs=1e-6)
     assert accuracy > 0.95
@@ -218,6 +222,8 @@ def test_network_starts_as_he_says_and_takes_any_width():
 @pytest.mark.slow
 def test_curvature_sees_inside_the_learning_problems():
     problem = problems.softmax_regression(batch_size=16)
+    assert isinstance(problem.objective, gdjax.Objective)
+    assert problem.objective.sample is not None
     batch = problem.objective.sample(jax.random.key(0), 0)
     params, vector = problem.start(), problem.start(jax.random.key(1))
     objective = problem.objective.at(batch)

@@ -288,6 +288,7 @@ def test_flat_method_on_batches_ends_near_the_mean():
     )
     run = gdjax.minimize(objective, jnp.zeros(3), halving(0.25), stop=None, max_steps=60, key=0)
     np.testing.assert_allclose(run.params, data.mean(0), atol=0.05)
+    assert objective.full is not None
     np.testing.assert_allclose(run.value, objective.full(run.params), rtol=1e-5)
 
 

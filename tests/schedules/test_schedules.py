@@ -97,7 +97,8 @@ def test_own_formulas(x64):
     for name, (schedule, expected) in pairs.items():
         if expected is None:
             expected = [schedules.cosine(0.3, 9)(count) for count in t]
-        np.testing.assert_allclose(jax.vmap(schedule)(jnp.asarray(t)), expected, rtol=1e-12, atol=1e-15), name
+        found = jax.vmap(schedule)(jnp.asarray(t))
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
 # Sound values for every argument of every schedule.

@@ -100,7 +100,9 @@ def _update(settings, updates, state, params=None, *, value: Any = None, **extra
     return back(landing(x, trial)), trees.keep_types(new, state)
 
 
-def subgradient(learning_rate: ScalarOrSchedule, *, projection: Projection | None = None) -> Transformation:
+def subgradient(
+    learning_rate: ScalarOrSchedule | Polyak, *, projection: Projection | None = None
+) -> Transformation:
     r"""Subgradient descent, projected where a set is given.
 
     The objective of the run is the nonsmooth function itself: what JAX returns at a kink of a convex function

@@ -163,6 +163,7 @@ def test_a_changed_learning_rate_compiles_nothing_new():
         traces.append(1)
         return jnp.sum(x**2)
 
+    first = 0
     for rate in (0.1, 0.2, 0.3):
         for make in (gdjax.adam, gdjax.momentum):
             gdjax.minimize(counted, jnp.ones(2), make(rate), max_steps=3)
@@ -254,7 +255,7 @@ def test_master_copy_follows_float32_and_takes_outside_changes():
     updates, state = kept.update(jax.tree.map(jnp.zeros_like, half), half_state, jumped)
     assert float(jnp.max(jnp.abs(state.master["a"]))) < 0.02
     with pytest.raises(TypeError, match="needs params"):
-        kept.update(grads, half_state)
+        kept.update(half, half_state)
 
 
 def test_at_least_float32_repairs_optax_in_half_precision():

@@ -112,4 +112,5 @@ def test_total_variation_by_admm(x64):
     stop = residual_below(1e-9, scale=1.0)
     run = gdjax.minimize(problem.objective, problem.start(), method, stop=stop, max_steps=3000)
     assert run.status == Status.CONVERGED
+    assert problem.metrics is not None
     assert abs(problem.metrics["gap"](run.params)) < 1e-8

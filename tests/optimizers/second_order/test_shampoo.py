@@ -32,7 +32,7 @@ def updates_of(optimizer, grads):
 def test_shampoo_on_a_matrix(x64, interval):
     eps, rate = 1e-4, 0.1
     left, right = eps * np.eye(4), eps * np.eye(3)
-    expected = []
+    expected, roots = [], (left, right)
     for t, grad in enumerate(GRADS):
         left, right = left + grad @ grad.T, right + grad.T @ grad
         if t % interval == 0:
@@ -45,7 +45,7 @@ def test_shampoo_on_a_matrix(x64, interval):
 @pytest.mark.slow
 def test_shampoo_on_a_tensor_and_a_vector(x64):
     grads = np.random.default_rng(1).normal(size=(5, 3, 2, 4))
-    factors = [1e-4 * np.eye(d) for d in (3, 2, 4)]
+    factors, expected = [1e-4 * np.eye(d) for d in (3, 2, 4)], None
     for grad in grads:
         unfolded = [np.moveaxis(grad, i, 0).reshape(grad.shape[i], -1) for i in range(3)]
         factors = [f + u @ u.T for f, u in zip(factors, unfolded, strict=True)]
@@ -64,6 +64,7 @@ def test_soap_on_a_matrix(x64):
     b1, b2, eps, rate, interval = 0.9, 0.95, 1e-8, 0.01, 2
     left, right = np.zeros((4, 4)), np.zeros((3, 3))
     mean, square, expected = np.zeros((4, 3)), np.zeros((4, 3)), []
+    ql, qr = left, right
     for t, grad in enumerate(GRADS, start=1):
         left = b2 * left + (1 - b2) * grad @ grad.T
         right = b2 * right + (1 - b2) * grad.T @ grad
