@@ -251,8 +251,11 @@ def unchecked(
 
 def _last(run: Run, near: State, value: Scalar, grad: Params, after: Position) -> tuple[Any, Scalar]:
     """The state after the last evaluation, and whether all was finite."""
-    finite = (near.status != Status.NONFINITE) & jnp.isfinite(value) & trees.all_finite(grad)
-    answer = Answer(near.params, value, trees.norm(grad), near.answer.status)
+    # A norm is finite where all of a gradient is, and needs no look at each array; where it overflows, the run is taken
+    # again by checked steps, which look.
+    residual = trees.norm(grad)
+    finite = (near.status != Status.NONFINITE) & jnp.isfinite(value) & jnp.isfinite(residual)
+    answer = Answer(near.params, value, residual, near.answer.status)
     status = jnp.where(finite, jnp.int8(Status.MAX_STEPS), jnp.int8(Status.NONFINITE))
     trace = near.trace
     if run.record is not None:
