@@ -50,7 +50,7 @@ hypothesis.settings.register_profile("search", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
-MAPPED = 50_000
+MAPPED = 20_000
 """Memory maps at which a process lets go of its compiled programs: Linux allows 65,530 of them."""
 
 
