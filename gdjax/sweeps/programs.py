@@ -67,7 +67,6 @@ class Program(NamedTuple):
       compiled: the program itself.
       lanes: None for the grid.
       nbytes: what it needs on a device, inputs aside.
-      unchecked: as `Traced` has it.
     """
 
     run: Callable[[list[PyTree], tuple[int, ...]], Ran]
@@ -75,7 +74,6 @@ class Program(NamedTuple):
     compiled: Compiled
     lanes: Lanes | None
     nbytes: int
-    unchecked: int | None
 
 
 def _nbytes(compiled: Compiled) -> int:
@@ -129,7 +127,7 @@ def mapped(trial: Traced, values: list[PyTree]) -> Callable[..., tuple[dict[str,
 
     def at(*point):
         leaves = jaxpr_as_fun(trial.program)(*jax.tree.leaves(point))
-        finite = leaves.pop() if trial.unchecked is not None else jnp.asarray(True)
+        finite = leaves.pop() if trial.unchecked else jnp.asarray(True)
         return jax.tree.unflatten(trial.outputs, leaves), finite
 
     nested, order = plan(trial.program, owners, sizes)
@@ -181,7 +179,7 @@ def _grid(trial: Traced, values: list[PyTree], options: ProgramOptions) -> Progr
         found = {name: np.asarray(np.asarray(array)[meant]) for name, array in outputs.items()}
         return Ran(found, 0, np.argwhere(~np.asarray(finite)[meant]))
 
-    return Program(run, trial.strides, made, None, _nbytes(made), trial.unchecked)
+    return Program(run, trial.strides, made, None, _nbytes(made))
 
 
 def _shorter(value: Any, parts: int) -> Any:
@@ -218,7 +216,7 @@ def _laned(trial: Traced, values: list[PyTree], options: ProgramOptions) -> Prog
         found = {name: _in_order(array, lengths, parts) for name, array in outputs.items()}
         return Ran(found, int(np.max(ticks)), _NONE)
 
-    return Program(run, trial.strides, made, lanes, _nbytes(made), None)
+    return Program(run, trial.strides, made, lanes, _nbytes(made))
 
 
 def _of_one(through: Callable[..., Any]) -> Callable[..., Any]:

@@ -65,8 +65,7 @@ def recover(
     else:
         # A sweep without axes has one run, and nothing to map over.
         again = jax.jit(jax.vmap(recovering(at_point(trial, fixed, names), params), axis_size=count))
-        assert program.unchecked is not None
-        kept[key] = compilation.compile_for(again.trace(*arguments), program.unchecked)
+        kept[key] = compilation.compile_briefly(again.lower(*arguments))
         forget(kept)
         seconds = time.perf_counter() - begin
     for first in range(0, len(ran.lost), count):

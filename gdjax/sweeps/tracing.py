@@ -57,15 +57,15 @@ class Traced(NamedTuple):
       outputs: the structure of the outputs, a dict by name.
       strides: for each recorded variable, the steps between its rows.
       loop: what comes after the start, for runs that go through lanes; else None.
-      unchecked: the steps of a run that takes them so, whose outputs are followed by whether they can be trusted (see
-        `gdjax.runs.unchecked`); else None.
+      unchecked: whether the outputs are followed by a truth value, whether they can be trusted: see
+        `gdjax.runs.unchecked`.
     """
 
     program: ClosedJaxpr
     outputs: Any
     strides: dict[str, int]
     loop: Loop | None
-    unchecked: int | None = None
+    unchecked: bool = False
 
     @property
     def parts(self) -> tuple[ClosedJaxpr | Jaxpr, ...]:
@@ -158,7 +158,7 @@ def traced(
             if divided is not None:
                 result, finite = divided
                 found = _results(run, result, params, strides)
-                notes["outputs"], notes["unchecked"] = jax.tree.structure(found), run.max_steps
+                notes["outputs"], notes["unchecked"] = jax.tree.structure(found), True
                 return found, finite
             result = run.solve() if run.stop is None else run.looped()
             return _results(run, result, params, strides)
@@ -189,7 +189,7 @@ def traced(
 
     program, shape = jax.make_jaxpr(start, return_shape=True)(*point)
     outputs = notes.get("outputs", jax.tree.structure(shape))
-    return Traced(program, outputs, strides, notes.get("loop"), notes.get("unchecked"))
+    return Traced(program, outputs, strides, notes.get("loop"), notes.get("unchecked", False))
 
 
 def recovering(one: Callable[..., PyTree], params: bool) -> Callable[..., dict[str, jax.Array]]:
